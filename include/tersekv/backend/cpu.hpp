@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// tersekv::cpu: portable C++ with Eigen for the products. No hidden threads: work is spread by the caller's for-each.
+//
+// Attention is computed tile by tile with a running maximum and sum, so that no decoded cache and no attention matrix
+// exists; every head is worked on by one call in a fixed order, so results do not depend on the number of threads.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <memory_resource>
+#include <string_view>
+#include <vector>
+
+#include <tersekv/backend/backend.hpp>
+#include <tersekv/detail/eigen.hpp>
+#include <tersekv/detail/exp.hpp>
+#include <tersekv/head_rows.hpp>
+
+namespace tersekv {
+
+struct cpu {
+  using role = tersekv::role::backend;
+  using provides = tersekv::list<fact::attention_mass, fact::last_attention, fact::query_window>;
+  static constexpr std::string_view name = "cpu";
+
+  std::pmr::memory_resource* memory = std::pmr::new_delete_resource();
+  std::size_t max_bytes = 0;                                              // pages, windows, columns; 0 = no limit
+  std::function<void(int, const std::function<void(int)>&)> parallel = {};  // (n, work): run work(0) .. work(n - 1)
+
+  template <class Work>
+  void for_each(int n, Work&& work) const {
+    if (parallel && n > 1) return parallel(n, std::function<void(int)>(std::ref(work)));
+    for (int i = 0; i < n; ++i) work(i);
+  }
+
+  struct scratch {
+    std::vector<float> logits;         // [count, tile_rows]
+    std::vector<float> maximum, sum;   // [count]
+  };
+
+  /// Online softmax over tiles. `tiles(visit)` calls visit(row_tile) for every tile that the block may see.
+  template <class Tiles>
+  static void attend(const attend_block& block, scratch& s, Tiles&& tiles) {
+    using detail::const_matrix_map;
+    using detail::matrix_map;
+    constexpr float hidden = -std::numeric_limits<float>::infinity();
+    const auto count = static_cast<std::size_t>(block.count);
+    s.logits.resize(count * tile_rows);
+    s.maximum.assign(count, hidden);
+    s.sum.assign(count, 0.0f);
+    matrix_map out(block.out, block.count, block.value_dim);
+    out.setZero();
+    const const_matrix_map q(block.queries, block.count, block.key_dim);
+    tiles([&](const row_tile& tile) {
+      const const_matrix_map k(tile.keys, tile.rows, block.key_dim), v(tile.values, tile.rows, block.value_dim);
+      matrix_map p(s.logits.data(), block.count, tile.rows);
+      p.noalias() = q * k.transpose();
+      for (int i = 0; i < block.count; ++i) {
+        float* row = p.data() + static_cast<std::ptrdiff_t>(i) * tile.rows;
+        const int own = block.position[i];
+        const int newest = block.sees_self ? own : own - 1;
+        const int oldest = block.window > 0 ? std::max(0, own - block.window + 1) : 0;
+        float top = hidden;
+        for (int r = 0; r < tile.rows; ++r) {
+          const float x = tile.bias ? row[r] + tile.bias[r] : row[r];
+          const bool visible = tile.position[r] >= oldest && tile.position[r] <= newest;
+          row[r] = visible ? x : hidden;
+          top = row[r] > top ? row[r] : top;
+        }
+        if (block.logits)
+          for (int r = 0; r < tile.rows; ++r)
+            block.logits[static_cast<std::ptrdiff_t>(i) * block.rows + tile.index[r]] = row[r];
+        const auto u = static_cast<std::size_t>(i);
+        if (top > s.maximum[u]) {
+          const float shrink = s.maximum[u] == hidden ? 0.0f : detail::fast_exp(s.maximum[u] - top);
+          s.sum[u] *= shrink;
+          out.row(i) *= shrink;
+          s.maximum[u] = top;
+        }
+        if (s.maximum[u] == hidden) {
+          for (int r = 0; r < tile.rows; ++r) row[r] = 0;
+          continue;
+        }
+        float sum = 0;
+        const float shift = s.maximum[u];
+        for (int r = 0; r < tile.rows; ++r) row[r] = detail::fast_exp(row[r] - shift);
+        for (int r = 0; r < tile.rows; ++r) sum += row[r];
+        s.sum[u] += sum;
+      }
+      out.noalias() += p * v;
+    });
+    for (int i = 0; i < block.count; ++i) {
+      const auto u = static_cast<std::size_t>(i);
+      const bool empty = s.sum[u] == 0;
+      if (!empty) out.row(i) /= s.sum[u];
+      block.log_sum_exp[i] = empty ? hidden : s.maximum[u] + std::log(s.sum[u]);
+    }
+  }
+
+  /// mass[rows] += sum over the block's queries first .. last of weight * exp(logit - log_sum_exp).
+  static void column_mass(const attend_block& block, int first, int last, float weight, float* mass) {
+    for (int i = first; i < last; ++i) {
+      const float shift = block.log_sum_exp[i];
+      if (shift == -std::numeric_limits<float>::infinity()) continue;
+      const float* row = block.logits + static_cast<std::ptrdiff_t>(i) * block.rows;
+      for (int r = 0; r < block.rows; ++r) mass[r] += weight * detail::fast_exp(row[r] - shift);
+    }
+  }
+};
+
+}  // namespace tersekv

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens at commit, in three parts:
+//
+//   plan     per slot: observe, and where a trim is due score, select, fold - on copies
+//   reserve  room and pages for everything that will be written; the only part that may run out of memory
+//   apply    rows leave, are rewritten, enter and are packed; cannot fail
+//
+// so that a commit that throws has changed nothing.
+#pragma once
+#include <algorithm>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <tersekv/signals.hpp>
+
+namespace tersekv::detail {
+
+struct commit_request {
+  int tokens;    // of the step
+  int accepted;  // of them, to be committed
+  int kept;      // queries that the step was allowed to observe
+  int observed;  // of them, those of accepted tokens
+  bool more, decode;
+};
+
+template <class Core, class Sequence>
+class commit_job {
+ public:
+  commit_job(Core& core, typename Core::workspace& work, Sequence& sequence, const commit_request& request)
+      : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads) {}
+
+  void run() {
+    if (request_.accepted < request_.tokens && request_.tokens > separate_queries && (Core::needs_logits || Core::needs_window))
+      throw usage_error("tersekv::step::commit: " + std::to_string(request_.accepted) + " of " +
+                        std::to_string(request_.tokens) + " tokens accepted, but this recipe observes attention, which is "
+                        "kept per query only for steps of up to " + std::to_string(separate_queries) + " tokens");
+    due_ = trim_is_due();
+    for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
+    buffer<half> ring = next_ring();
+    {
+      const std::lock_guard lock(core_.memory.commits);
+      reserve();
+      for (int s = 0; s < core_.plan.slots(); ++s)
+        for (int h = 0; h < heads_; ++h) apply(s, h);
+      core_.memory.give_back_reserve();
+    }
+    sequence_.ring_ = std::move(ring);
+    finish();
+  }
+
+ private:
+  using rows_type = typename Core::rows;
+  static constexpr int columns = Core::columns;
+  static constexpr int evict_columns = Core::evict_type::columns;
+  static constexpr int merge_columns = Core::merge_type::columns;
+  static constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
+  head_plan& plan(int s, int h) { return work_.plans[at(s * heads_ + h)]; }
+  rows_type& rows(int s, int h) { return sequence_.at(s, h); }
+  int seen() const { return sequence_.length_ + request_.accepted; }
+
+  // ------------------------------------------------------------------------------------------------------------- when
+  bool is_prompt() const {
+    return request_.more || sequence_.in_prompt_ || (request_.tokens > 1 && !request_.decode);
+  }
+  bool trim_is_due() const {
+    const trigger when = core_.evict.when;
+    if (request_.more) return when.chunks;
+    if (is_prompt()) return when.prompt_end;
+    return when.every > 0 && (sequence_.decoded_ + request_.accepted) / when.every > sequence_.decoded_ / when.every;
+  }
+  bool expires(int slot) {
+    const int retained = core_.plan.retained(slot);
+    if (retained == 0) return false;
+    for (int h = 0; h < heads_; ++h)
+      for (const int p : rows(slot, h).position())
+        if (p >= 0) {
+          if (p <= seen() - retained) return true;
+          break;
+        }
+    return request_.accepted > retained;
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- plan
+  void plan_slot(int s) {
+    for (int h = 0; h < heads_; ++h) {
+      head_plan& p = plan(s, h);
+      p.leave.clear(), p.enter.clear(), p.changed.clear(), p.keys.clear(), p.values.clear(), p.bias.clear();
+      observe(s, h);
+      for (int j = 0; j < request_.accepted; ++j) p.enter.push_back(j);
+    }
+    const bool expired = expires(s);
+    if (!due_ && !expired) return count_rows(s);
+    if (!expired && !over_budget(s)) return count_rows(s);
+    for (int h = 0; h < heads_; ++h) describe(s, h);
+    trim_context context;
+    context.slot = s, context.slots = core_.plan.slots(), context.seen = seen();
+    context.retained = core_.plan.retained(s), context.key_dim = core_.shape.head_dim;
+    context.window_queries = window_queries_, context.ranges = sequence_.ranges_;
+    if (decide(core_.evict, core_.budget, context, std::span<trim_head>(work_.trims), due_))
+      for (int h = 0; h < heads_; ++h) let_go(s, h);
+    count_rows(s);
+  }
+
+  /// Cheap test before anything is scored; budget policies may give a head less than the policy's own budget.
+  bool over_budget(int s) {
+    if constexpr (requires { Core::evict_type::keeps_all; }) return false;
+    int least = core_.evict.budget();
+    if constexpr (!Core::budget_type::needs_scores) {
+      std::vector<int>& allowed = budgets_;
+      allowed.assign(at(heads_), least);
+      budget_request request;
+      const std::vector<int> held(at(heads_), 0);
+      request.rows = least, request.slot = s, request.slots = core_.plan.slots(), request.held = held;
+      core_.budget.allocate(request, allowed);
+      least = *std::min_element(allowed.begin(), allowed.end());
+    }
+    for (int h = 0; h < heads_; ++h)
+      if (rows(s, h).live() + request_.accepted > std::max(1, least)) return true;
+    return false;
+  }
+
+  /// state = the stored columns and those of the staged rows, after this step's observation.
+  void observe(int s, int h) {
+    if constexpr (columns > 0) {
+      head_plan& p = plan(s, h);
+      const rows_type& head = rows(s, h);
+      const int slots = head.slots();
+      p.state.assign(at((slots + request_.accepted) * columns), 0.0f);
+      for (int i = 0; i < slots; ++i) std::copy_n(head.state(i).data(), columns, p.state.data() + i * columns);
+      const float* keys = work_.keys[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * core_.shape.head_dim;
+      const std::vector<float>& mass = sum_mass(s, h, slots);
+      for (int i = 0; i < slots + request_.accepted; ++i) {
+        const bool staged = i >= slots;
+        if (!staged && head.position()[at(i)] < 0) continue;
+        const observation o{mass.empty() ? 0.0f : mass[at(i)],
+                            std::max(0, staged ? request_.observed - (i - slots) : request_.observed)};
+        const std::span<const float> key =
+            staged ? std::span<const float>(keys + static_cast<std::ptrdiff_t>(i - slots) * core_.shape.head_dim,
+                                            at(core_.shape.head_dim))
+                   : std::span<const float>();
+        update(core_.evict, p.state.data() + i * columns, evict_columns, staged, key, o);
+        update(core_.merge, p.state.data() + i * columns + evict_columns, merge_columns, staged, key, o);
+      }
+    }
+  }
+  template <class Policy>
+  static void update(const Policy& policy, float* state, int count, bool staged, std::span<const float> key,
+                     const observation& o) {
+    const std::span<float> mine(state, at(count));
+    if constexpr (requires { policy.insert(mine, key); })
+      if (staged) policy.insert(mine, key);
+    if constexpr (requires { policy.observe(mine, o); }) policy.observe(mine, o);
+  }
+
+  /// Attention mass per row index (staged rows behind), over the layers that read the slot; empty without the signal.
+  const std::vector<float>& sum_mass(int s, int h, int slots) {
+    mass_.clear();
+    if constexpr (Core::needs_mass) {
+      mass_.assign(at(slots + request_.accepted), 0.0f);
+      const int all = request_.tokens <= separate_queries ? request_.observed : 1;
+      add_signal(s, h, slots, 0, all, mass_);
+    }
+    return mass_;
+  }
+  /// to[row index] += signal rows first .. last, over the layers that read the slot.
+  void add_signal(int s, int h, int slots, int first, int last, std::vector<float>& to) {
+    const int count = signal_rows(request_.tokens);
+    for (int layer = 0; layer < core_.shape.layers; ++layer) {
+      const std::vector<float>& m = work_.mass[at(layer)];
+      if (core_.plan.slot(layer) != s || m.empty()) continue;
+      const std::size_t stride = m.size() / at(heads_ * count);
+      for (int r = first; r < last; ++r) {
+        const float* from = m.data() + at(h * count + r) * stride;
+        for (int i = 0; i < slots + request_.accepted; ++i) to[at(i)] += from[i];
+      }
+    }
+  }
+
+  /// The trim_head of a head: what its policies may know about the list of its rows.
+  void describe(int s, int h) {
+    head_plan& p = plan(s, h);
+    rows_type& head = rows(s, h);
+    trim_head& t = work_.trims[at(h)];
+    p.source.clear(), t.position.clear(), t.state.clear(), t.last_attention.clear(), t.window_attention.clear(), t.keys.clear();
+    for (int i = 0; i < head.slots(); ++i)
+      if (head.position()[at(i)] >= 0) p.source.push_back(i), t.position.push_back(head.position()[at(i)]);
+    for (int j = 0; j < request_.accepted; ++j)
+      p.source.push_back(head.slots() + j), t.position.push_back(sequence_.length_ + j);
+    for (const int i : p.source)
+      t.state.insert(t.state.end(), p.state.data() + i * columns, p.state.data() + i * columns + evict_columns);
+    if (!due_) return;
+    if constexpr (Core::needs_last) {
+      std::vector<float> last(at(head.slots() + request_.accepted), 0.0f);
+      const int row = request_.tokens <= separate_queries ? request_.observed - 1 : 1;
+      if (request_.observed > 0) add_signal(s, h, head.slots(), row, row + 1, last);
+      for (const int i : p.source) t.last_attention.push_back(last[at(i)]);
+    }
+    if constexpr (Core::needs_window) window_attention(s, h, t);
+    if constexpr (Core::needs_keys) {
+      numbers(s, h);
+      t.keys.assign(p.keys.begin(), p.keys.end());
+    }
+  }
+
+  /// keys, values [rows, dim] of the list.
+  void numbers(int s, int h) {
+    head_plan& p = plan(s, h);
+    if (!p.keys.empty()) return;
+    const int dk = core_.shape.head_dim, dv = core_.shape.value_dim;
+    p.keys.resize(p.source.size() * at(dk)), p.values.resize(p.source.size() * at(dv));
+    head_source<Core> source(core_, work_, rows(s, h), s, h, request_.tokens, sequence_.length_, work_.heads[at(h)]);
+    std::size_t row = 0;
+    source.for_each_tile({}, request_.accepted, true, [&](const row_tile& tile) {
+      for (int r = 0; r < tile.rows; ++r) {
+        if (tile.position[r] < 0) continue;
+        std::copy_n(tile.keys + r * dk, dk, p.keys.data() + row * at(dk));
+        std::copy_n(tile.values + r * dv, dv, p.values.data() + row * at(dv));
+        ++row;
+      }
+    });
+  }
+
+  /// Attention of the newest queries: those of earlier chunks, then those of this step.
+  void window_attention(int s, int h, trim_head& t) {
+    const model_shape& shape = core_.shape;
+    const int group = shape.group(), dim = shape.head_dim;
+    rows_type& head = rows(s, h);
+    auto& w = work_.heads[at(h)];
+    const int kept = kept_queries(core_, request_.tokens, request_.kept), first_kept = request_.kept - kept;
+    const int own = std::max(0, std::min(request_.observed - first_kept, core_.query_window()));
+    const int older = std::min(sequence_.ring_queries_, core_.query_window() - own);
+    std::vector<float> mass(at(head.slots() + request_.tokens), 0.0f);
+    window_queries_ = own + older;
+    for (int layer = 0; layer < shape.layers && window_queries_ > 0; ++layer) {
+      if (core_.plan.slot(layer) != s || work_.queries[at(layer)].empty()) continue;
+      w.queries.clear(), w.query_position.clear();
+      const auto add = [&](const auto* row, int position) {
+        for (int g = 0; g < group; ++g)
+          for (int c = 0; c < dim; ++c) w.queries.push_back(to_float(row[(h * group + g) * dim + c]) * shape.scale);
+        w.query_position.insert(w.query_position.end(), at(group), position);
+      };
+      const auto per_token = static_cast<std::ptrdiff_t>(shape.query_heads) * dim;
+      for (int i = sequence_.ring_queries_ - older; i < sequence_.ring_queries_; ++i)
+        add(sequence_.ring_.data() + (static_cast<std::ptrdiff_t>(i) * shape.layers + layer) * per_token,
+            sequence_.ring_position_ + i);
+      for (int i = request_.observed - own; i < request_.observed; ++i)
+        add(work_.queries[at(layer)].data() + (i - first_kept) * per_token, sequence_.length_ + i);
+      attend_block block;
+      block.count = window_queries_ * group, block.key_dim = dim, block.value_dim = shape.value_dim;
+      block.window = core_.plan.window(layer), block.sees_self = core_.plan.sees_self(layer);
+      w.out.resize(at(block.count * shape.value_dim)), w.log_sum_exp.resize(at(block.count));
+      block.queries = w.queries.data(), block.position = w.query_position.data();
+      block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
+      head_source<Core> source(core_, work_, head, s, h, request_.tokens, sequence_.length_, w);
+      source.attend(block, request_.accepted, true);
+      Core::backend_type::column_mass(block, 0, block.count, 1.0f / static_cast<float>(group), mass.data());
+    }
+    for (const int i : plan(s, h).source) t.window_attention.push_back(mass[at(i)]);
+  }
+
+  /// Takes over the answer of decide(); folds the leavers.
+  void let_go(int s, int h) {
+    head_plan& p = plan(s, h);
+    const trim_head& t = work_.trims[at(h)];
+    const int slots = rows(s, h).slots();
+    p.enter.clear();
+    leave_.clear(), stay_.clear();
+    for (int i = 0; i < t.rows(); ++i) {
+      (t.keep[at(i)] ? stay_ : leave_).push_back(i);
+      const int from = p.source[at(i)];
+      if (!t.keep[at(i)] && from < slots) p.leave.push_back(from);
+      if (t.keep[at(i)] && from >= slots) p.enter.push_back(from - slots);
+    }
+    if constexpr (Core::merge_type::folds)
+      if (!leave_.empty() && !stay_.empty()) fold(s, h, t);
+  }
+
+  void fold(int s, int h, const trim_head& t) {
+    head_plan& p = plan(s, h);
+    rows_type& head = rows(s, h);
+    numbers(s, h);
+    const std::size_t n = p.source.size();
+    p.changed.assign(n, 0);
+    p.bias.assign(Core::biased ? n : 0, 0.0f);
+    std::vector<unsigned char> writable(n, 1);
+    std::vector<float> state;
+    for (std::size_t i = 0; i < n; ++i) {
+      const int from = p.source[i];
+      if (from < head.slots()) {
+        if (Core::biased) p.bias[i] = head.bias(from);
+        if (head.is_packed(from))
+          writable[i] = Core::page::span == 1 && Core::page::key_format::opens && Core::page::value_format::opens;
+      }
+      const float* mine = p.state.data() + from * columns + evict_columns;
+      state.insert(state.end(), mine, mine + merge_columns);
+    }
+    fold_head f;
+    f.keys = p.keys, f.values = p.values, f.position = t.position, f.leave = leave_, f.stay = stay_, f.guard = t.guard;
+    f.writable = writable, f.changed = p.changed, f.state = state, f.bias = p.bias;
+    f.key_dim = core_.shape.head_dim, f.value_dim = core_.shape.value_dim, f.seen = seen();
+    next_state_.resize(sequence_.heads_.size());
+    auto& remembered = next_state_[at(s * heads_ + h)];
+    remembered = sequence_.merge_state_[at(s * heads_ + h)];
+    folded_.push_back(s * heads_ + h);
+    core_.merge.fold(f, remembered);
+    for (std::size_t i = 0; i < n; ++i)
+      std::copy_n(state.data() + i * at(merge_columns), merge_columns,
+                  p.state.data() + p.source[i] * columns + evict_columns);
+  }
+
+  /// How many of the entering rows become sinks, are packed, stay in the window.
+  void count_rows(int s) {
+    for (int h = 0; h < heads_; ++h) {
+      head_plan& p = plan(s, h);
+      const rows_type& head = rows(s, h);
+      p.sinks = 0;
+      for (const int j : p.enter) p.sinks += sequence_.length_ + j < core_.codec.sinks;
+      const int packed_end = head.sinks() + head.packed();
+      const auto left = static_cast<int>(
+          std::count_if(p.leave.begin(), p.leave.end(), [&](int i) { return i >= packed_end; }));
+      const int window = head.window() - left;
+      const int open = window + static_cast<int>(p.enter.size()) - p.sinks - core_.codec.window;
+      p.pack = open > 0 ? open / Core::page::span * Core::page::span : 0;
+      p.pack_from_window = std::min(window, p.pack);
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- reserve
+  void reserve() {
+    try {
+      for (int s = 0; s < core_.plan.slots(); ++s)
+        for (int h = 0; h < heads_; ++h) {
+          head_plan& p = plan(s, h);
+          rows_type& head = rows(s, h);
+          const auto enter = static_cast<int>(p.enter.size());
+          const int from_staged = p.pack - p.pack_from_window;
+          const int window = head.window() + enter - p.sinks - from_staged;  // leavers are not yet taken off
+          int pages = head.pages_to_pack(p.pack);
+          head.reserve(core_.format, enter, head.sinks() + p.sinks, std::max(head.window(), window), pages);
+          int known = -1;
+          for (std::size_t i = 0; i < p.changed.size(); ++i) {
+            const int from = p.source[i];
+            if (!p.changed[i] || from >= head.slots() || !head.shared(from) || head.page_of(from) == known) continue;
+            known = head.page_of(from);
+            ++pages;
+          }
+          core_.memory.reserve(at(pages));
+          auto& w = work_.heads[at(h)];
+          w.encode_keys.resize(at(Core::page::rows * core_.shape.head_dim));
+          w.encode_values.resize(at(Core::page::rows * core_.shape.value_dim));
+        }
+    } catch (...) {
+      core_.memory.give_back_reserve();
+      throw;
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ apply
+  void apply(int s, int h) noexcept {
+    head_plan& p = plan(s, h);
+    rows_type& head = rows(s, h);
+    const auto& f = core_.format;
+    const int dk = f.key_dim, dv = f.value_dim, slots = head.slots();
+    const int committed = static_cast<int>(p.source.size()) - request_.accepted;  // meaningful after describe()
+    const bool folded = !p.changed.empty();
+    if constexpr (columns > 0)
+      for (int i = 0; i < slots; ++i) std::copy_n(p.state.data() + i * columns, columns, head.state(i).data());
+    if (folded)
+      for (int i = 0; i < committed; ++i)
+        if (p.changed[at(i)]) {
+          head.rewrite(core_.memory, f, p.source[at(i)], p.keys.data() + i * dk, p.values.data() + i * dv);
+          if (Core::biased) head.set_bias(p.source[at(i)], p.bias[at(i)]);
+        }
+    head.remove(f, p.leave);
+    const float* staged_keys = work_.keys[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * dk;
+    const float* staged_values = work_.values[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * dv;
+    const auto key = [&](int j) { return folded ? p.keys.data() + (committed + j) * dk : staged_keys + j * dk; };
+    const auto value = [&](int j) { return folded ? p.values.data() + (committed + j) * dv : staged_values + j * dv; };
+    for (std::size_t e = 0; e < p.enter.size(); ++e) {
+      const int j = p.enter[e];
+      const float* state = columns > 0 ? p.state.data() + (slots + j) * columns : nullptr;
+      if (static_cast<int>(e) < p.sinks) head.push_sink(f, key(j), value(j), sequence_.length_ + j, state);
+      else head.push_columns(sequence_.length_ + j, state);
+      if (Core::biased && folded)
+        head.set_bias(static_cast<int>(e) < p.sinks ? head.sinks() - 1 : head.slots() - 1, p.bias[at(committed + j)]);
+    }
+    int next = p.sinks;  // staged row to pack or to put into the window next
+    auto& w = work_.heads[at(h)];
+    for (int done = 0; done < p.pack;) {
+      const int room = Core::page::rows - head.packed() % Core::page::rows, count = std::min(room, p.pack - done);
+      const int old = std::clamp(p.pack_from_window - done, 0, count);
+      head.take_window(f, done, old, w.encode_keys.data(), w.encode_values.data());
+      for (int r = old; r < count; ++r, ++next) {
+        std::copy_n(key(p.enter[at(next)]), dk, w.encode_keys.data() + r * dk);
+        std::copy_n(value(p.enter[at(next)]), dv, w.encode_values.data() + r * dv);
+      }
+      head.pack(core_.memory, f, w.encode_keys.data(), w.encode_values.data(), count);
+      done += count;
+    }
+    head.forget_window(f, p.pack_from_window);
+    for (; next < static_cast<int>(p.enter.size()); ++next)
+      head.push_window(f, key(p.enter[at(next)]), value(p.enter[at(next)]));
+    const auto left = static_cast<int>(p.leave.size()) + request_.accepted - static_cast<int>(p.enter.size());
+    if (left > 0) {
+      head.compact(core_.memory, f);
+      head.fit(left);
+    }
+  }
+
+  /// The queries that later trims of this prompt, or of decoding, may need; empty when none will.
+  buffer<half> next_ring() {
+    buffer<half> ring(core_.memory);
+    ring_queries_ = 0;
+    if constexpr (Core::needs_window) {
+      if (!request_.more && trigger(core_.evict.when).every == 0) return ring;
+      const model_shape& shape = core_.shape;
+      const auto per_layer = at(shape.query_heads * shape.head_dim), per_token = at(shape.layers) * per_layer;
+      const int kept = kept_queries(core_, request_.tokens, request_.kept), first_kept = request_.kept - kept;
+      const int own = std::max(0, std::min(request_.observed - first_kept, core_.query_window()));
+      const int older = std::min(sequence_.ring_queries_, core_.query_window() - own);
+      ring_queries_ = older + own;
+      ring.reserve(at(ring_queries_) * per_token);
+      ring.append(sequence_.ring_.data() + at(sequence_.ring_queries_ - older) * per_token, at(older) * per_token);
+      for (int i = request_.observed - own; i < request_.observed; ++i)
+        for (int layer = 0; layer < shape.layers; ++layer) {
+          const std::vector<float>& q = work_.queries[at(layer)];
+          for (std::size_t c = 0; c < per_layer; ++c)
+            ring.push_back(q.empty() ? half{} : from_float<half>(q[at(i - first_kept) * per_layer + c]));
+        }
+      ring_position_ = sequence_.length_ + request_.observed - ring_queries_;
+    }
+    return ring;
+  }
+
+  void finish() noexcept {
+    sequence_.ring_queries_ = ring_queries_;
+    sequence_.ring_position_ = ring_position_;
+    for (const int i : folded_) sequence_.merge_state_[at(i)] = next_state_[at(i)];
+    if (!is_prompt()) sequence_.decoded_ += request_.accepted;
+    sequence_.length_ += request_.accepted;
+    sequence_.in_prompt_ = request_.more;
+  }
+
+  Core& core_;
+  typename Core::workspace& work_;
+  Sequence& sequence_;
+  const commit_request request_;
+  const int heads_;
+  bool due_ = false;
+  int window_queries_ = 0, ring_queries_ = 0, ring_position_ = 0;
+  std::vector<float> mass_;
+  std::vector<int> leave_, stay_, budgets_, folded_;
+  std::vector<typename Core::merge_type::head_state> next_state_;
+};
+
+}  // namespace tersekv::detail

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a cache and its sequences share: shape, layer plan, policies, page format, pool, and working memory to lend.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include <tersekv/compose.hpp>
+#include <tersekv/head_rows.hpp>
+#include <tersekv/shape.hpp>
+#include <tersekv/trim.hpp>
+#include <tersekv/view.hpp>
+
+namespace tersekv {
+
+template <class Core>
+class basic_sequence;
+
+namespace detail {
+
+template <class P>
+constexpr bool carries_mass() {
+  if constexpr (requires { P::carries_mass; }) return P::carries_mass;
+  return false;
+}
+template <class P>
+constexpr bool renumbers_positions() {
+  if constexpr (requires { P::renumbers; }) return P::renumbers;
+  return false;
+}
+
+/// What one head's part of a commit will do, found out before anything is changed. A commit sees the head's rows as one
+/// list: the live committed rows, then the accepted staged ones.
+struct head_plan {
+  std::vector<float> state;          // [slots + accepted, columns] after this step's observation
+  std::vector<int> source;           // [rows] row index of the committed rows in the list
+  std::vector<int> leave;            // row indices of committed rows that leave, ascending
+  std::vector<int> enter;            // staged rows that stay, ascending
+  std::vector<float> keys, values;   // [rows, dim] of the list, where a policy needs numbers
+  std::vector<float> bias;           // [rows] after folding
+  std::vector<unsigned char> changed;  // [rows] rewritten by the merger; empty when nothing was folded
+  int sinks = 0, pack = 0, pack_from_window = 0;
+};
+
+/// Memory of one open step; lent by the core and given back, so that steady decoding allocates nothing.
+template <class Backend>
+struct workspace {
+  struct per_head {
+    tile_scratch tile;
+    typename Backend::scratch attend;
+    std::vector<float> queries, out, log_sum_exp, logits, turns, turned;
+    std::vector<int> query_position, rank, pages;
+    std::vector<std::pair<float, int>> bounds;
+    std::vector<float> encode_keys, encode_values;
+  };
+  std::vector<std::vector<float>> keys, values;  // [slots][kv_heads, n, dim] staged
+  std::vector<unsigned char> staged;             // [slots]
+  std::vector<float> change;                     // [slots] relative change between the last two appends
+  std::vector<std::vector<float>> mass;          // [layers][kv_heads, signal rows, stride]
+  std::vector<std::vector<float>> queries;       // [layers][kept queries, query_heads, key_dim]
+  std::vector<per_head> heads;                   // [kv_heads]
+  std::vector<trim_head> trims;                  // [kv_heads]
+  std::vector<head_plan> plans;                  // [slots, kv_heads]
+
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    const auto add = [&](const auto& v) { sum += v.capacity() * sizeof(v[0]); };
+    for (const auto* group : {&keys, &values, &mass, &queries})
+      for (const auto& v : *group) add(v);
+    for (const per_head& h : heads)
+      for (const auto* v : {&h.queries, &h.out, &h.log_sum_exp, &h.logits, &h.encode_keys, &h.encode_values, &h.tile.keys,
+                            &h.tile.values})
+        add(*v);
+    for (const head_plan& p : plans)
+      for (const auto* v : {&p.keys, &p.values, &p.state}) add(*v);
+    return sum;
+  }
+};
+
+}  // namespace detail
+
+template <class Backend, class Share, class Evict, class Budget, class Merge, class Codec, class Read, class Rotary>
+struct cache_core {
+  using backend_type = Backend;
+  using evict_type = Evict;
+  using budget_type = Budget;
+  using merge_type = Merge;
+  using codec_type = Codec;
+  using read_type = Read;
+  using all = list<Backend, Share, Evict, Budget, Merge, Codec, Read, Rotary>;
+  using page = page_format<Codec, Read>;
+  static constexpr bool biased = detail::carries_mass<Merge>();
+  static constexpr int columns = Evict::columns + Merge::columns;
+  using rows = head_rows<page, columns, biased>;
+  using workspace = detail::workspace<Backend>;
+
+  static constexpr bool needs_mass = detail::needed<fact::attention_mass, all>;
+  static constexpr bool needs_last = detail::needed<fact::last_attention, all>;
+  static constexpr bool needs_window = detail::needed<fact::query_window, all>;
+  static constexpr bool needs_keys = detail::needed<fact::readable_keys, all>;
+  static constexpr bool needs_logits = needs_mass || needs_last;
+  static constexpr bool renumbers = detail::renumbers_positions<Evict>();
+
+  cache_core(const model_shape& wanted, Backend b, Share s, Evict e, Budget u, Merge m, Codec c, Read r, Rotary t)
+      : shape(wanted.checked()), backend(std::move(b)), share(std::move(s)), evict(std::move(e)), budget(std::move(u)),
+        merge(std::move(m)), codec(std::move(c)), read(std::move(r)), rotary(std::move(t)),
+        plan(share.plan(shape.layers)), format(codec, read, shape.head_dim, shape.value_dim),
+        memory(backend.memory, format.bytes(), backend.max_bytes) {
+    if (evict.budget() < 1)
+      throw shape_error("tersekv::cache: the eviction policy's budget is " + std::to_string(evict.budget()) +
+                        " rows per head, must be >= 1");
+    if (renumbers && shape.head_dim % 2 != 0)
+      throw shape_error("tersekv::cache: rotation needs an even head_dim, not " + std::to_string(shape.head_dim));
+    if constexpr (requires { evict.check(); }) evict.check();
+  }
+
+  /// Queries of the newest tokens that a policy wants to be kept.
+  int query_window() const {
+    if constexpr (needs_window) return evict.queries();
+    return 0;
+  }
+
+  std::unique_ptr<workspace> borrow() {
+    const std::lock_guard lock(idle_mutex_);
+    if (idle_.empty()) return std::make_unique<workspace>();
+    std::unique_ptr<workspace> w = std::move(idle_.back());
+    idle_.pop_back();
+    return w;
+  }
+  void give_back(std::unique_ptr<workspace> w) noexcept {
+    const std::lock_guard lock(idle_mutex_);
+    try {
+      idle_.push_back(std::move(w));
+    } catch (...) {  // then it is freed
+    }
+  }
+  std::size_t idle_bytes() {
+    const std::lock_guard lock(idle_mutex_);
+    std::size_t sum = 0;
+    for (const auto& w : idle_) sum += w->bytes();
+    return sum;
+  }
+
+  /// The open sequences, so that a report can count them all.
+  void enter(const basic_sequence<cache_core>* s) {
+    const std::lock_guard lock(idle_mutex_);
+    sequences_.push_back(s);
+  }
+  void leave(const basic_sequence<cache_core>* s) noexcept {
+    const std::lock_guard lock(idle_mutex_);
+    std::erase(sequences_, s);
+  }
+  template <class Visit>
+  void for_each_sequence(Visit&& visit) {
+    const std::lock_guard lock(idle_mutex_);
+    for (const auto* s : sequences_) visit(*s);
+  }
+
+  const model_shape shape;
+  const Backend backend;
+  const Share share;
+  const Evict evict;
+  const Budget budget;
+  const Merge merge;
+  const Codec codec;
+  const Read read;
+  const Rotary rotary;
+  const layer_plan plan;
+  const page format;
+  pool memory;
+
+ private:
+  std::mutex idle_mutex_;
+  std::vector<std::unique_ptr<workspace>> idle_;
+  std::vector<const basic_sequence<cache_core>*> sequences_;
+};
+
+}  // namespace tersekv

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where attention gets its rows from, and what it leaves for policies: the mass per row, the newest attention row, the
+// newest queries. Nothing here exists in recipes that need no signal. There is no attention matrix: logits live for one
+// block of queries.
+#pragma once
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include <tersekv/core.hpp>
+
+namespace tersekv::detail {
+
+/// Steps of at most this many tokens keep the mass of every query apart, so that a step may be accepted in part.
+inline constexpr int separate_queries = 64;
+constexpr int signal_rows(int n) { return n <= separate_queries ? n : 2; }  // otherwise: the sum, and the last query
+
+/// All rows that a head's queries meet: committed ones, then the step's own.
+template <class Core>
+class head_source {
+ public:
+  using per_head = typename Core::workspace::per_head;
+
+  head_source(Core& core, typename Core::workspace& work, const typename Core::rows& head, int slot, int h, int n,
+              int length, per_head& w)
+      : core_(core), head_(head), n_(n), length_(length), w_(w) {
+    const auto s = static_cast<std::size_t>(slot);
+    keys_ = work.keys[s].data() + static_cast<std::ptrdiff_t>(h) * n * core.shape.head_dim;
+    values_ = work.values[s].data() + static_cast<std::ptrdiff_t>(h) * n * core.shape.value_dim;
+    if constexpr (Core::renumbers) {  // rank of every row among the live ones
+      w_.rank.resize(static_cast<std::size_t>(head.slots()));
+      int rank = 0;
+      for (std::size_t i = 0; i < w_.rank.size(); ++i) w_.rank[i] = head.position()[i] >= 0 ? rank++ : -1;
+      w_.turns.resize(static_cast<std::size_t>(core.shape.head_dim));
+      w_.turned.resize(static_cast<std::size_t>(tile_rows * core.shape.head_dim));
+    }
+  }
+
+  int rows() const { return head_.slots() + n_; }
+  const float* staged_key(int j) const { return keys_ + static_cast<std::ptrdiff_t>(j) * core_.shape.head_dim; }
+  const float* staged_value(int j) const { return values_ + static_cast<std::ptrdiff_t>(j) * core_.shape.value_dim; }
+
+  /// visit(row_tile) for the committed rows (of `pages`, when not empty) and the first `staged` rows of the step.
+  template <class Visit>
+  void for_each_tile(std::span<const int> pages, int staged, bool want_values, Visit&& visit) {
+    head_.for_each_tile(core_.format, w_.tile, pages, want_values, visit);
+    for (int j = 0; j < staged; j += tile_rows) {
+      row_tile tile;
+      tile.rows = std::min(tile_rows, staged - j);
+      for (int r = 0; r < tile.rows; ++r) {
+        w_.tile.index[static_cast<std::size_t>(r)] = head_.slots() + j + r;
+        w_.tile.position[static_cast<std::size_t>(r)] = length_ + j + r;
+      }
+      tile.keys = staged_key(j), tile.values = staged_value(j);
+      tile.index = w_.tile.index.data(), tile.position = w_.tile.position.data();
+      visit(tile);
+    }
+  }
+
+  /// Attention of a block whose queries see at most the first `staged` rows of the step. Fills block.logits where a
+  /// signal is needed.
+  void attend(attend_block& block, int staged, bool want_logits = Core::needs_logits) {
+    std::span<const int> pages;
+    if constexpr (Core::read_type::selects)
+      if (n_ == 1 && block.count == core_.shape.group()) pages = choose_pages(block);
+    if (want_logits) {
+      block.rows = rows();
+      w_.logits.assign(static_cast<std::size_t>(block.count) * static_cast<std::size_t>(block.rows),
+                       -std::numeric_limits<float>::infinity());
+      block.logits = w_.logits.data();
+    }
+    if constexpr (Core::renumbers) turn_queries(block);
+    Core::backend_type::attend(block, w_.attend, [&](auto&& visit) {
+      for_each_tile(pages, staged, true, [&](const row_tile& tile) {
+        if constexpr (Core::renumbers) visit(turn_keys(tile));
+        else visit(tile);
+      });
+    });
+  }
+
+ private:
+  /// Rows are turned from their position to their index in the cache; so are the queries, which stand behind all rows.
+  void turn_queries(attend_block& block) {
+    for (int i = 0; i < block.count; ++i) {
+      const int slot = head_.live() + block.position[i] - length_;
+      core_.rotary.angles(slot - block.position[i], block.key_dim, w_.turns.data());
+      core_.rotary.turn(const_cast<float*>(block.queries) + i * block.key_dim, block.key_dim, w_.turns.data());
+    }
+  }
+  row_tile turn_keys(row_tile tile) {
+    const int dim = core_.shape.head_dim;
+    int known = 0;  // neighbours mostly turn by the same amount
+    bool any = false;
+    for (int r = 0; r < tile.rows; ++r) {
+      float* row = w_.turned.data() + r * dim;
+      std::copy_n(tile.keys + r * dim, dim, row);
+      const int i = tile.index[r];
+      if (tile.position[r] < 0) continue;
+      const int slot = i < head_.slots() ? w_.rank[static_cast<std::size_t>(i)] : head_.live() + i - head_.slots();
+      const int by = slot - tile.position[r];
+      if (!any || by != known) core_.rotary.angles(by, dim, w_.turns.data());
+      known = by, any = true;
+      core_.rotary.turn(row, dim, w_.turns.data());
+    }
+    tile.keys = w_.turned.data();
+    return tile;
+  }
+  /// The pages with the largest bound over the group's queries, ascending; empty when all are to be read.
+  std::span<const int> choose_pages(const attend_block& block) {
+    const int want = core_.read.pages(Core::page::rows), have = head_.pages();
+    if (want >= have) return {};
+    w_.bounds.clear();
+    for (int p = 0; p < have; ++p) {
+      float best = -std::numeric_limits<float>::infinity();
+      for (int i = 0; i < block.count; ++i)
+        best = std::max(best, core_.read.bound(block.queries + i * block.key_dim, core_.format.summary(head_.page(p)),
+                                               block.key_dim));
+      w_.bounds.emplace_back(-best, -p);
+    }
+    std::nth_element(w_.bounds.begin(), w_.bounds.begin() + (want - 1), w_.bounds.end());
+    w_.pages.clear();
+    for (int i = 0; i < want; ++i) w_.pages.push_back(-w_.bounds[static_cast<std::size_t>(i)].second);
+    std::sort(w_.pages.begin(), w_.pages.end());
+    return w_.pages;
+  }
+
+  Core& core_;
+  const typename Core::rows& head_;
+  int n_, length_;
+  per_head& w_;
+  const float* keys_;
+  const float* values_;
+};
+
+/// Length of one signal row: the longest head's rows, and the step's.
+template <class Core, class Sequence>
+std::size_t signal_stride(const Core& core, const Sequence& sequence, int layer, int n) {
+  int most = 0;
+  for (int h = 0; h < core.shape.kv_heads; ++h) most = std::max(most, sequence.slots_of(core.plan.slot(layer), h));
+  return static_cast<std::size_t>(most + n);
+}
+
+/// Forgets what an earlier pass of this layer left.
+template <class Core, class Sequence>
+void begin_signals(const Core& core, typename Core::workspace& work, const Sequence& sequence, int layer, int n) {
+  if constexpr (Core::needs_logits)
+    work.mass[static_cast<std::size_t>(layer)].assign(static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n)) *
+                                                          signal_stride(core, sequence, layer, n),
+                                                      0.0f);
+}
+
+/// Adds the mass of queries first .. last of the step, those that are observed.
+template <class Core>
+void record_mass(const Core& core, typename Core::workspace& work, const attend_block& block, int layer, int h, int first,
+                 int last, int n, int observed) {
+  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
+  const int rows = signal_rows(n), group = core.shape.group();
+  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * rows);
+  float* base = mass.data() + static_cast<std::size_t>(h * rows) * stride;
+  const float weight = 1.0f / static_cast<float>(group);
+  for (int i = first; i < std::min(last, observed); ++i) {
+    const int r = (i - first) * group;
+    const int row = n <= separate_queries ? i : 0;
+    Core::backend_type::column_mass(block, r, r + group, weight, base + static_cast<std::size_t>(row) * stride);
+    if (n > separate_queries && i == observed - 1)
+      Core::backend_type::column_mass(block, r, r + group, weight, base + stride);
+  }
+}
+
+/// How many of the observed queries a step of n tokens keeps: enough for every number of accepted tokens.
+template <class Core>
+int kept_queries(const Core& core, int n, int observed) {
+  return n <= separate_queries ? observed : std::min(core.query_window(), observed);
+}
+
+/// Keeps the newest observed queries of this layer, [queries, query_heads, head_dim], not scaled.
+template <class Core>
+void keep_queries(const Core& core, typename Core::workspace& work, int layer, const view& q, int observed) {
+  if constexpr (Core::needs_window) {
+    const int keep = kept_queries(core, q.rows(), observed), heads = core.shape.query_heads, dim = core.shape.head_dim;
+    std::vector<float>& to = work.queries[static_cast<std::size_t>(layer)];
+    to.resize(static_cast<std::size_t>(keep * heads * dim));
+    for (int i = 0; i < keep; ++i)
+      for (int h = 0; h < heads; ++h)
+        q.load(observed - keep + i, h, to.data() + (static_cast<std::ptrdiff_t>(i) * heads + h) * dim);
+  }
+}
+
+}  // namespace tersekv::detail

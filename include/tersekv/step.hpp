@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// A transaction over n new tokens of one sequence:
+//
+//   append   rows enter the step's staging area, full precision; may be repeated, the last one counts
+//   attend   queries meet the committed rows and the staged ones; signals are written down
+//   commit   staged rows become permanent; rows leave, are folded and packed here, and only here (commit.hpp)
+//
+// A step destroyed without commit leaves the sequence exactly as it was. A verb that throws has changed nothing.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <tersekv/commit.hpp>
+#include <tersekv/sequence.hpp>
+
+namespace tersekv {
+
+template <class Core>
+class basic_step {
+ public:
+  basic_step(basic_sequence<Core>& sequence, int n, step_options options)
+      : sequence_(sequence), core_(*sequence.core_), n_(n), options_(options) {
+    sequence.require_closed("step");
+    if (n < 1) throw shape_error("tersekv::sequence::step: " + std::to_string(n) + " tokens; at least 1");
+    if (options.question < 0 || options.question > n)
+      throw shape_error("tersekv::sequence::step: question of " + std::to_string(options.question) + " tokens in a step of " +
+                        std::to_string(n));
+    work_ = core_.borrow();
+    prepare();
+    sequence.open_ = true;
+  }
+  basic_step(const basic_step&) = delete;
+  basic_step& operator=(const basic_step&) = delete;
+  ~basic_step() { close(); }
+
+  int tokens() const { return n_; }
+
+  /// Rows of a layer that owns a slot: k [n, kv_heads, head_dim] rotated by the engine, v [n, kv_heads, value_dim].
+  /// Errors  usage_error: the layer owns no slot; shape_error; value_error: NaN or infinity
+  void append(int layer, const view& k, const view& v) {
+    require_open("append");
+    const model_shape& shape = core_.shape;
+    check_layer(layer, "append");
+    if (!core_.plan.owns(layer))
+      throw usage_error("tersekv::step::append: layer " + std::to_string(layer) + " owns no slot; it reads layer " +
+                        std::to_string(core_.plan.kv(layer)) + " (ask cache.owns(layer) first)");
+    check_view("append", "k", k, shape.kv_heads, shape.head_dim);
+    check_view("append", "v", v, shape.kv_heads, shape.value_dim);
+    check_finite("append", "k", layer, k);
+    check_finite("append", "v", layer, v);
+    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
+    float largest = 0, moved = 0;
+    const auto copy = [&](const view& from, std::vector<float>& to, int dim) {
+      std::vector<float>& row = work_->heads[0].turned;
+      row.resize(static_cast<std::size_t>(dim));
+      for (int h = 0; h < shape.kv_heads; ++h)
+        for (int t = 0; t < n_; ++t) {
+          float* out = to.data() + (static_cast<std::ptrdiff_t>(h) * n_ + t) * dim;
+          from.load(t, h, row.data());
+          for (int c = 0; c < dim; ++c) {
+            const float x = row[static_cast<std::size_t>(c)];
+            largest = std::max(largest, std::abs(x));
+            moved = std::max(moved, std::abs(x - out[c]));
+            out[c] = x;
+          }
+        }
+    };
+    copy(k, work_->keys[slot], shape.head_dim);
+    copy(v, work_->values[slot], shape.value_dim);
+    work_->change[slot] = work_->staged[slot] && largest > 0 ? moved / largest : 1.0f;
+    work_->staged[slot] = 1;
+  }
+
+  /// q [n, query_heads, head_dim], out [n, query_heads, value_dim]; log_sum_exp [n, query_heads] or empty. A query over
+  /// no rows gives zeros and -inf.
+  /// Errors  usage_error: the layer reads rows that were not appended; shape_error; value_error
+  void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
+    require_open("attend");
+    const model_shape& shape = core_.shape;
+    check_layer(layer, "attend");
+    check_view("attend", "q", q, shape.query_heads, shape.head_dim);
+    check_view("attend", "out", out, shape.query_heads, shape.value_dim);
+    if (!out.writable()) throw usage_error("tersekv::step::attend: out is a view of const numbers");
+    const auto wanted = static_cast<std::size_t>(n_) * static_cast<std::size_t>(shape.query_heads);
+    if (!log_sum_exp.empty() && log_sum_exp.size() != wanted)
+      throw shape_error("tersekv::step::attend: log_sum_exp has " + std::to_string(log_sum_exp.size()) +
+                        " elements, needs n * query_heads = " + std::to_string(wanted));
+    const int slot = core_.plan.slot(layer);
+    if (!work_->staged[static_cast<std::size_t>(slot)] && !core_.plan.reads_upward(layer))
+      throw usage_error("tersekv::step::attend: layer " + std::to_string(layer) + " reads layer " +
+                        std::to_string(core_.plan.kv(layer)) + ", whose rows of this step were not appended yet");
+    check_finite("attend", "q", layer, q);
+    detail::begin_signals(core_, *work_, sequence_, layer, n_);
+    core_.backend.for_each(shape.kv_heads, [&](int h) { attend_head(layer, slot, h, q, out, log_sum_exp); });
+    detail::keep_queries(core_, *work_, layer, q, observed(n_));
+  }
+
+  /// How much the rows of an owning layer changed between its last two appends: max |new - old| / max |new|.
+  float change(int layer) const {
+    check_layer(layer, "change");
+    if (!core_.plan.owns(layer)) throw usage_error("tersekv::step::change: layer " + std::to_string(layer) + " owns no slot");
+    return work_->change[static_cast<std::size_t>(core_.plan.written_slot(layer))];
+  }
+
+  void commit() { commit(n_); }
+  /// Keeps the first `accepted` of the n tokens and ends the step.
+  /// Errors  usage_error: a slot was not appended; capacity_error: the pool is full (the step is still open and whole)
+  void commit(int accepted) {
+    require_open("commit");
+    if (accepted < 0 || accepted > n_)
+      throw shape_error("tersekv::step::commit: " + std::to_string(accepted) + " tokens accepted of " + std::to_string(n_));
+    for (int s = 0; s < core_.plan.slots(); ++s)
+      if (accepted > 0 && !work_->staged[static_cast<std::size_t>(s)])
+        throw usage_error("tersekv::step::commit: layer " + std::to_string(core_.plan.writer(s)) +
+                          " was not appended in this step");
+    if (accepted > 0)
+      detail::commit_job<Core, basic_sequence<Core>>(core_, *work_, sequence_,
+                                                     {n_, accepted, observed(n_), observed(accepted), options_.more,
+                                                      options_.decode})
+          .run();
+    close();
+  }
+
+ private:
+  /// Queries that policies may look at, when `accepted` tokens count.
+  int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
+
+  void close() noexcept {
+    if (!work_) return;
+    core_.give_back(std::move(work_));
+    sequence_.open_ = false;
+  }
+  void require_open(const char* verb) const {
+    if (!work_) throw usage_error(std::string("tersekv::step::") + verb + ": this step was committed");
+  }
+  void check_layer(int layer, const char* verb) const {
+    if (layer < 0 || layer >= core_.shape.layers)
+      throw shape_error(std::string("tersekv::step::") + verb + ": layer " + std::to_string(layer) + " of " +
+                        std::to_string(core_.shape.layers));
+  }
+  void check_view(const char* verb, const char* what, const view& x, int heads, int dim) const {
+    if (x.rows() != n_ || x.heads() != heads || x.dim() != dim)
+      throw shape_error(std::string("tersekv::step::") + verb + ": " + what + " is " + x.describe() + ", must be [" +
+                        std::to_string(n_) + ", " + std::to_string(heads) + ", " + std::to_string(dim) + "]");
+  }
+  void check_finite(const char* verb, const char* what, int layer, const view& x) {
+    std::vector<float>& row = work_->heads[0].turned;
+    row.resize(static_cast<std::size_t>(x.dim()));
+    for (int t = 0; t < x.rows(); ++t)
+      for (int h = 0; h < x.heads(); ++h) {
+        x.load(t, h, row.data());
+        float sum = 0;  // a sum of products with zero is zero unless a factor is not finite
+        for (const float value : row) sum += value * 0.0f;
+        if (!(sum == 0.0f))
+          throw value_error(std::string("tersekv::step::") + verb + ": " + what + " of layer " + std::to_string(layer) +
+                            " has NaN or infinity in token " + std::to_string(t) + " of the step, head " +
+                            std::to_string(h));
+      }
+  }
+
+  void prepare() {
+    const model_shape& shape = core_.shape;
+    const auto slots = static_cast<std::size_t>(core_.plan.slots());
+    const auto heads = static_cast<std::size_t>(shape.kv_heads);
+    work_->keys.resize(slots), work_->values.resize(slots);
+    work_->staged.assign(slots, 0), work_->change.assign(slots, 1.0f);
+    work_->mass.resize(static_cast<std::size_t>(shape.layers)), work_->queries.resize(static_cast<std::size_t>(shape.layers));
+    for (auto& m : work_->mass) m.clear();
+    for (auto& q : work_->queries) q.clear();
+    work_->heads.resize(heads), work_->trims.resize(heads), work_->plans.resize(slots * heads);
+    const auto rows = heads * static_cast<std::size_t>(n_);
+    for (std::size_t s = 0; s < slots; ++s) {  // zero is what upward readers see in the first pass
+      work_->keys[s].assign(rows * static_cast<std::size_t>(shape.head_dim), 0.0f);
+      work_->values[s].assign(rows * static_cast<std::size_t>(shape.value_dim), 0.0f);
+    }
+    for (auto& head : work_->heads) head.tile.prepare(shape.head_dim, shape.value_dim);
+  }
+
+  void attend_head(int layer, int slot, int h, const view& q, const view& out, std::span<float> log_sum_exp) {
+    const model_shape& shape = core_.shape;
+    const int group = shape.group(), dim = shape.head_dim;
+    auto& w = work_->heads[static_cast<std::size_t>(h)];
+    const auto& head = std::as_const(sequence_).at(slot, h);
+    detail::head_source<Core> source(core_, *work_, head, slot, h, n_, sequence_.length_, w);
+    const int step_rows = std::max(1, 64 / group);
+    const auto most = static_cast<std::size_t>(std::min(n_, step_rows) * group);
+    w.queries.resize(most * static_cast<std::size_t>(dim));
+    w.query_position.resize(most);
+    w.out.resize(most * static_cast<std::size_t>(shape.value_dim));
+    w.log_sum_exp.resize(most);
+    for (int first = 0; first < n_; first += step_rows) {
+      const int last = std::min(n_, first + step_rows);
+      attend_block block;
+      block.count = (last - first) * group;
+      block.key_dim = dim, block.value_dim = shape.value_dim;
+      block.window = core_.plan.window(layer);
+      block.sees_self = core_.plan.sees_self(layer);
+      block.queries = w.queries.data(), block.position = w.query_position.data();
+      block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
+      for (int i = first; i < last; ++i)
+        for (int g = 0; g < group; ++g) {
+          const int r = (i - first) * group + g;
+          float* row = w.queries.data() + r * dim;
+          q.load(i, h * group + g, row);
+          for (int c = 0; c < dim; ++c) row[c] *= shape.scale;
+          w.query_position[static_cast<std::size_t>(r)] = sequence_.length_ + i;
+        }
+      source.attend(block, last);
+      for (int i = first; i < last; ++i)
+        for (int g = 0; g < group; ++g) {
+          const int r = (i - first) * group + g;
+          out.store(i, h * group + g, w.out.data() + r * shape.value_dim);
+          if (!log_sum_exp.empty())
+            log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
+                w.log_sum_exp[static_cast<std::size_t>(r)];
+        }
+      if constexpr (Core::needs_logits)
+        detail::record_mass(core_, *work_, block, layer, h, first, last, n_, observed(n_));
+    }
+  }
+
+  basic_sequence<Core>& sequence_;
+  Core& core_;
+  int n_;
+  step_options options_;
+  std::unique_ptr<typename Core::workspace> work_;
+};
+
+}  // namespace tersekv
