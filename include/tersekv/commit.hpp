@@ -79,7 +79,7 @@ class commit_job {
           if (p <= seen() - retained) return true;
           break;
         }
-    return request_.accepted > retained;
+    return request_.accepted >= retained;
   }
 
   // ------------------------------------------------------------------------------------------------------------- plan
@@ -264,11 +264,13 @@ class commit_job {
   void let_go(int s, int h) {
     head_plan& p = plan(s, h);
     const trim_head& t = work_.trims[at(h)];
-    const int slots = rows(s, h).slots();
+    const int slots = rows(s, h).slots(), retained = core_.plan.retained(s);
     p.enter.clear();
     leave_.clear(), stay_.clear();
     for (int i = 0; i < t.rows(); ++i) {
-      (t.keep[at(i)] ? stay_ : leave_).push_back(i);
+      // rows that no reader sees any more have nothing to give
+      if (t.keep[at(i)]) stay_.push_back(i);
+      else if (retained == 0 || t.position[at(i)] > seen() - retained) leave_.push_back(i);
       const int from = p.source[at(i)];
       if (!t.keep[at(i)] && from < slots) p.leave.push_back(from);
       if (t.keep[at(i)] && from >= slots) p.enter.push_back(from - slots);

@@ -331,8 +331,15 @@ struct as_cache<list<Ps...>> {
   using type = basic_cache<Ps...>;
 };
 
+/// Overload resolution must complete the pointed-to type, which makes its assertion speak, and goes on without it:
+/// clang would call everything invalid that derives from a type whose assertion failed.
+struct anchor {};
+void speak(const anchor*);
+void speak(const void*);
+
 template <class Broken, class... Ps>
-struct build : private Broken {  // instantiating the base makes its assertion speak; a harmless cache stands in
+struct build {  // a harmless cache stands in, so that nothing else fails
+  using spoken = decltype(speak(static_cast<Broken*>(nullptr)));
   using type = typename as_cache<typename resolved<cpu>::all>::type;
   static constexpr bool good = false;
 };

@@ -21,6 +21,25 @@ struct layer_range {
   int first, last, passes;
 };
 
+namespace detail {
+
+/// visit(item as written, its layer number or -1)
+template <class Visit>
+constexpr void for_each_map_item(std::string_view text, Visit&& visit) {
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('_', begin), text.size());
+    const std::string_view item = text.substr(begin, end - begin);
+    std::string_view digits = item;
+    if (!digits.empty() && digits.back() == 's') digits.remove_suffix(1);
+    int layer = digits.empty() || digits.size() > 6 ? -1 : 0;
+    for (const char c : digits) layer = layer < 0 || c < '0' || c > '9' ? -1 : layer * 10 + (c - '0');
+    visit(item, layer);
+    begin = end + 1;
+  }
+}
+
+}  // namespace detail
+
 class layer_plan {
  public:
   /// kv_layer[i] = layer whose rows layer i reads; windowed[i] = that reader sees the newest `window` positions only.
@@ -52,32 +71,32 @@ class layer_plan {
       }
   }
 
-  /// Parses "0_1_1s_..."; `suffix` windows apply to the items marked 's'. Throws shape_error with the offending item.
+  /// Parses "0_1_1s_..."; `window` applies to the items marked 's'. Throws shape_error with the offending item.
   static layer_plan parse(std::string_view text, int window = 4096,
                           masked_diagonal diagonal = masked_diagonal::upward_only, int passes = 9) {
     std::vector<int> kv;
     std::vector<bool> windowed;
-    std::size_t begin = 0;
-    while (begin <= text.size()) {
-      const std::size_t end = std::min(text.find('_', begin), text.size());
-      std::string_view item = text.substr(begin, end - begin);
-      const bool s = !item.empty() && item.back() == 's';
-      if (s) item.remove_suffix(1);
-      int number = 0;
-      bool good = !item.empty() && item.size() <= 6;
-      for (const char c : item) {
-        good = good && c >= '0' && c <= '9';
-        number = good ? number * 10 + (c - '0') : 0;
-      }
-      if (!good)
+    detail::for_each_map_item(text, [&](std::string_view item, int layer) {
+      if (layer < 0)
         throw shape_error("tersekv::layer_plan: item " + std::to_string(kv.size()) + " of \"" + std::string(text) +
-                          "\" is \"" + std::string(text.substr(begin, end - begin)) +
+                          "\" is \"" + std::string(item) +
                           "\"; write layer numbers joined by '_', each with an optional 's'");
-      kv.push_back(number);
-      windowed.push_back(s);
-      begin = end + 1;
-    }
+      kv.push_back(layer);
+      windowed.push_back(item.back() == 's');
+    });
     return layer_plan(std::move(kv), std::move(windowed), window, diagonal, passes);
+  }
+  /// Items of a map, 0 when one of them is malformed; and the largest layer number among them.
+  static constexpr int items(std::string_view text) {
+    int count = 0;
+    bool good = true;
+    detail::for_each_map_item(text, [&](std::string_view, int layer) { ++count, good = good && layer >= 0; });
+    return good ? count : 0;
+  }
+  static constexpr int largest_item(std::string_view text) {
+    int largest = -1;
+    detail::for_each_map_item(text, [&](std::string_view, int layer) { largest = std::max(largest, layer); });
+    return largest;
   }
 
   /// The notation of this plan, as parse() reads it.

@@ -18,6 +18,8 @@
 // It may offer its tuning to strings and reports: `static constexpr std::string_view name` and
 // `template <class F> void tuning(F&& f) { f("heavy", heavy); }` (see any_cache.hpp).
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -244,6 +246,15 @@ struct fold_head {
   std::span<float> state;            // [n, Merge::columns] the merger's own columns
   std::span<float> bias;             // [n] log of the tokens a row stands for; empty unless `log_mass` is in the recipe
   int key_dim = 0, value_dim = 0, seen = 0;
+  /// Row `to` takes over content of the leaving row `from`: marks it as changed and, where rows stand for several tokens,
+  /// moves the mass. Mergers call it once per leaver that they fold.
+  void absorb(int to, int from) const {
+    changed[static_cast<std::size_t>(to)] = 1;
+    if (bias.empty()) return;
+    float& mine = bias[static_cast<std::size_t>(to)];
+    const float other = bias[static_cast<std::size_t>(from)];
+    mine = std::max(mine, other) + std::log1p(std::exp(-std::abs(mine - other)));  // log(e^mine + e^other)
+  }
   std::span<float> key(int i) const { return keys.subspan(at(i, key_dim), static_cast<std::size_t>(key_dim)); }
   std::span<float> value(int i) const { return values.subspan(at(i, value_dim), static_cast<std::size_t>(value_dim)); }
 

@@ -71,7 +71,7 @@ class basic_step {
     };
     copy(k, work_->keys[slot], shape.head_dim);
     copy(v, work_->values[slot], shape.value_dim);
-    work_->change[slot] = work_->staged[slot] && largest > 0 ? moved / largest : 1.0f;
+    work_->change[slot] = !work_->staged[slot] ? 1.0f : moved == 0 ? 0.0f : largest > 0 ? moved / largest : 1.0f;
     work_->staged[slot] = 1;
   }
 

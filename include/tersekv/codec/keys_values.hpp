@@ -9,24 +9,30 @@
 // With      a half that is not named is dense<half>; naming a whole codec beside a half is an error
 #pragma once
 #include <algorithm>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 
 #include <tersekv/codec/facts.hpp>
+#include <tersekv/detail/name.hpp>
 #include <tersekv/policy.hpp>
 
 namespace tersekv {
 
+namespace detail {
+inline constexpr std::string_view keys_prefix = "keys:", values_prefix = "values:";
+}
+
 template <class Codec>
 struct keys : Codec {
   using role = tersekv::role::key_codec;
-  using codec_type = Codec;
+  static constexpr std::string_view name = detail::joined_name<detail::keys_prefix, Codec::name>;
 };
 
 template <class Codec>
 struct values : Codec {
   using role = tersekv::role::value_codec;
-  using codec_type = Codec;
+  static constexpr std::string_view name = detail::joined_name<detail::values_prefix, Codec::name>;
 };
 
 /// What the two halves compose to; users write the halves.
