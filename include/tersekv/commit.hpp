@@ -397,6 +397,10 @@ class commit_job {
       for (int r = old; r < count; ++r, ++next) {
         std::copy_n(key(p.enter[at(next)]), dk, w.encode_keys.data() + r * dk);
         std::copy_n(value(p.enter[at(next)]), dv, w.encode_values.data() + r * dv);
+        if constexpr (waits) {
+          round_to_half(w.encode_keys.data() + r * dk, dk);
+          round_to_half(w.encode_values.data() + r * dv, dv);
+        }
       }
       head.pack(core_.memory, f, w.encode_keys.data(), w.encode_values.data(), count);
       done += count;
@@ -409,6 +413,13 @@ class commit_job {
       head.compact(core_.memory, f);
       head.fit(left);
     }
+  }
+
+  /// Rows may wait in the 16-bit window before they are packed; those that do not are rounded alike, so that the packed
+  /// bytes do not depend on how tokens came in steps.
+  static constexpr bool waits = Core::codec_type::window > 0 || Core::page::span > 1;
+  static void round_to_half(float* x, int n) noexcept {
+    for (int c = 0; c < n; ++c) x[c] = to_float(from_float<half>(x[c]));
   }
 
   /// The queries that later trims of this prompt, or of decoding, may need; empty when none will.

@@ -2,11 +2,10 @@
 // 16-bit numbers and the conversion of rows between them and float.
 // Conversions round to nearest even and saturate: a finite float never becomes an infinity.
 #pragma once
-#include <bit>
 #include <cstdint>
 #include <type_traits>
 
-#include <tersekv/config.hpp>
+#include <tersekv/detail/bit_cast.hpp>
 #if defined(__F16C__) && !defined(__CUDA_ARCH__)
 #include <immintrin.h>
 #endif
@@ -27,16 +26,16 @@ inline constexpr float largest_half = 65504.0f;
 TERSEKV_HD constexpr float to_float(float x) { return x; }
 
 TERSEKV_HD constexpr float to_float(bfloat16 x) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+  return detail::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
 
 TERSEKV_HD constexpr float to_float(half x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t rest = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
-  if (rest >= 0x0f800000u) return std::bit_cast<float>(sign | 0x70000000u | rest);  // infinity and NaN
+  if (rest >= 0x0f800000u) return detail::bit_cast<float>(sign | 0x70000000u | rest);  // infinity and NaN
   // Exponents differ by 112; multiplying by 2^112 also normalises the subnormals.
-  const float scaled = std::bit_cast<float>(rest) * std::bit_cast<float>((127u + 112u) << 23);
-  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(scaled));
+  const float scaled = detail::bit_cast<float>(rest) * detail::bit_cast<float>((127u + 112u) << 23);
+  return detail::bit_cast<float>(sign | detail::bit_cast<std::uint32_t>(scaled));
 }
 
 template <class T>
@@ -49,7 +48,7 @@ TERSEKV_HD constexpr float from_float<float>(float x) {
 
 template <>
 TERSEKV_HD constexpr bfloat16 from_float<bfloat16>(float x) {
-  std::uint32_t u = std::bit_cast<std::uint32_t>(x);
+  std::uint32_t u = detail::bit_cast<std::uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((u >> 16) | 0x40u)};  // quiet NaN
   const std::uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
   const bool overflow = (u & 0x7fffffffu) < 0x7f800000u && (rounded & 0x7fffffffu) >= 0x7f800000u;
@@ -58,15 +57,15 @@ TERSEKV_HD constexpr bfloat16 from_float<bfloat16>(float x) {
 
 template <>
 TERSEKV_HD constexpr half from_float<half>(float x) {
-  const std::uint32_t u = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t u = detail::bit_cast<std::uint32_t>(x);
   const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
   std::uint32_t a = u & 0x7fffffffu;
   if (a > 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7e00u)};
   if (a == 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
   if (a >= 0x477fe000u) return {static_cast<std::uint16_t>(sign | 0x7bffu)};  // 65504 and above
   if (a < 0x38800000u) {                                                     // below 2^-14: add 0.5, read the bits
-    const float aligned = std::bit_cast<float>(a) + 0.5f;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x3f000000u))};
+    const float aligned = detail::bit_cast<float>(a) + 0.5f;
+    return {static_cast<std::uint16_t>(sign | (detail::bit_cast<std::uint32_t>(aligned) - 0x3f000000u))};
   }
   a += 0xc8000fffu + ((a >> 13) & 1u);  // rebias by -112, round half to even
   return {static_cast<std::uint16_t>(sign | (a >> 13))};

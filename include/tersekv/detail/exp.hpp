@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // exp() for rows of logits: branch-free, so that compilers vectorise it; relative error below 2e-7, exp(-inf) = 0.
 #pragma once
-#include <bit>
 #include <cstdint>
 
-#include <tersekv/config.hpp>
+#include <tersekv/detail/bit_cast.hpp>
 
 namespace tersekv::detail {
 
@@ -21,7 +20,7 @@ TERSEKV_HD inline float fast_exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const auto scale = std::bit_cast<float>((std::bit_cast<std::int32_t>(n) - 0x4b400000 + 127) << 23);
+  const auto scale = bit_cast<float>((bit_cast<std::int32_t>(n) - 0x4b400000 + 127) << 23);
   return x < -87.3f ? 0.0f : p * scale;
 }
 

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DROLE=evict -DNAME=my_policy -P cmake/new_method.cmake: a header and a test that compile, to start from.
+cmake_minimum_required(VERSION 3.25)
+cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH root)
+set(templates ${CMAKE_CURRENT_LIST_DIR}/templates)
+
+file(GLOB known RELATIVE ${templates} ${templates}/*.hpp.in)
+list(TRANSFORM known REPLACE "\\.hpp\\.in$" "")
+list(JOIN known ", " known_text)
+if(NOT ROLE IN_LIST known)
+  message(FATAL_ERROR "ROLE is \"${ROLE}\"; there are templates for: ${known_text}.")
+endif()
+if(NOT NAME MATCHES "^[a-z][a-z0-9_]*$")
+  message(FATAL_ERROR "NAME is \"${NAME}\"; methods are named in lower case, such as my_policy.")
+endif()
+
+set(header include/tersekv/${ROLE}/${NAME}.hpp)
+set(test tests/${ROLE}/${NAME}_test.cpp)
+foreach(file ${header} ${test})
+  if(EXISTS ${root}/${file})
+    message(FATAL_ERROR "${file} exists already.")
+  endif()
+endforeach()
+configure_file(${templates}/${ROLE}.hpp.in ${root}/${header} @ONLY)
+configure_file(${templates}/${ROLE}_test.cpp.in ${root}/${test} @ONLY)
+include(${CMAKE_CURRENT_LIST_DIR}/refresh.cmake)
+message(STATUS "Now write ${header}, its opening block first, and ${test}; then run cmake/refresh.cmake again.")

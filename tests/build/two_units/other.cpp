@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <tersekv/tersekv.hpp>
+
+#include <cstddef>
+
+std::size_t bytes_in_the_other_unit() {
+  auto cache = tersekv::make_cache({.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 8}, tersekv::cpu{});
+  return cache.page_bytes();
+}
