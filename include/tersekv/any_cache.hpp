@@ -23,6 +23,7 @@
 #include <vector>
 
 #include <tersekv/cache.hpp>
+#include <tersekv/detail/name.hpp>
 
 namespace tersekv {
 
@@ -134,12 +135,6 @@ struct recipe_item {
   std::string text;
   std::vector<double> numbers;  // those that the policy's template did not take
 };
-
-template <class P>
-constexpr auto structure_of() {
-  if constexpr (requires { P::structure; }) return P::structure;
-  else return std::array<int, 0>{};
-}
 
 /// "name=2+32+heavy+recent": template numbers as they are, tuning by name.
 template <class P>

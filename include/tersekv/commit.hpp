@@ -103,19 +103,13 @@ class commit_job {
     count_rows(s);
   }
 
-  /// Cheap test before anything is scored; budget policies may give a head less than the policy's own budget.
+  /// Cheap test before anything is scored. A budget that spreads rows may give a head less than the eviction policy asks
+  /// for; decide() knows.
   bool over_budget(int s) {
     if constexpr (requires { Core::evict_type::keeps_all; }) return false;
-    int least = core_.evict.budget();
-    if constexpr (!Core::budget_type::needs_scores) {
-      std::vector<int>& allowed = budgets_;
-      allowed.assign(at(heads_), least);
-      budget_request request;
-      const std::vector<int> held(at(heads_), 0);
-      request.rows = least, request.slot = s, request.slots = core_.plan.slots(), request.held = held;
-      core_.budget.allocate(request, allowed);
-      least = *std::min_element(allowed.begin(), allowed.end());
-    }
+    using budget = typename Core::budget_type;
+    constexpr bool spreads = !budget::needs_scores && !std::is_same_v<budget, uniform>;
+    const int least = spreads ? 1 : core_.evict.budget();
     for (int h = 0; h < heads_; ++h)
       if (rows(s, h).live() + request_.accepted > std::max(1, least)) return true;
     return false;
@@ -464,7 +458,7 @@ class commit_job {
   bool due_ = false;
   int window_queries_ = 0, ring_queries_ = 0, ring_position_ = 0;
   std::vector<float> mass_;
-  std::vector<int> leave_, stay_, budgets_, folded_;
+  std::vector<int> leave_, stay_, folded_;
   std::vector<typename Core::merge_type::head_state> next_state_;
 };
 

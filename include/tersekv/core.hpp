@@ -107,12 +107,15 @@ struct cache_core {
         merge(std::move(m)), codec(std::move(c)), read(std::move(r)), rotary(std::move(t)),
         plan(share.plan(shape.layers)), format(codec, read, shape.head_dim, shape.value_dim),
         memory(backend.memory, format.bytes(), backend.max_bytes) {
+    const auto check_tuning = [](const auto& policy) {
+      if constexpr (requires { policy.check(); }) policy.check();
+    };
+    check_tuning(evict), check_tuning(budget), check_tuning(read);
     if (evict.budget() < 1)
       throw shape_error("tersekv::cache: the eviction policy's budget is " + std::to_string(evict.budget()) +
                         " rows per head, must be >= 1");
     if (renumbers && shape.head_dim % 2 != 0)
       throw shape_error("tersekv::cache: rotation needs an even head_dim, not " + std::to_string(shape.head_dim));
-    if constexpr (requires { evict.check(); }) evict.check();
   }
 
   /// Queries of the newest tokens that a policy wants to be kept.

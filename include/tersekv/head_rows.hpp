@@ -96,7 +96,9 @@ class head_rows {
     if (Columns > 0) room(state_, at(slots() + more), Columns);
     if (Biased) room(bias_, at(slots() + more), 1);
     room(pages_, at(this->pages() + pages), 1);
-    const auto dense = [](buffer<half>& b, int rows, int dim) { b.reserve(at(rows * dim)); };
+    const auto dense = [](buffer<half>& b, int rows, int dim) {
+      if (b.capacity() < at(rows * dim)) b.reserve(at((rows + 7) / 8 * 8 * dim));
+    };
     dense(sink_keys_, sinks, f.key_dim);
     dense(sink_values_, sinks, f.value_dim);
     dense(window_keys_, window, f.key_dim);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one page of one head looks like in memory: a tile of keys, a tile of values, and the read policy's summary.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <numeric>
+#include <string>
 
 #include <tersekv/policy.hpp>
 #include <tersekv/pool.hpp>
@@ -39,7 +41,13 @@ struct page_format {
   void encode(std::byte* page, int first, int count, const float* k, const float* v) const {
     keys.encode(k, key_dim, page, rows, first, count);
     values.encode(v, value_dim, page + value_offset_, rows, first, count);
-    if constexpr (Read::selects) read.summarize(summary(page), k, count, key_dim, first == 0);
+    if constexpr (Read::selects) {  // what queries will meet: the keys as they are read back
+      std::array<float, largest_summarised_dim> key;
+      for (int r = first; r < first + count; ++r) {
+        decode_keys(page, r, 1, key.data());
+        read.summarize(summary(page), key.data(), 1, key_dim, r == 0);
+      }
+    }
   }
   void decode_keys(const std::byte* page, int first, int count, float* k) const {
     keys.decode(page, rows, first, count, key_dim, k);

@@ -220,6 +220,7 @@ concept evictor = requires(const P p, const scored_head& head, std::span<float> 
 struct budget_request {
   int rows;   // rows per head that the eviction policy asks for, protected ones included
   int slot = 0, slots = 1;
+  int seen = 0;  // tokens of the sequence so far
   std::span<const int> held;                            // [heads] rows now
   std::span<const int> guarded;                         // [heads] protected rows among them
   std::span<const std::span<const float>> scores;       // [heads][rows]; empty unless `needs_scores`

@@ -105,13 +105,14 @@ class head_source {
     tile.keys = w_.turned.data();
     return tile;
   }
-  /// The pages with the largest bound over the group's queries, ascending; empty when all are to be read.
+  /// The newest page, and those with the largest bound over the group's queries, ascending; empty when all are to be read.
   std::span<const int> choose_pages(const attend_block& block) {
     const int want = core_.read.pages(Core::page::rows), have = head_.pages();
     if (want >= have) return {};
     w_.bounds.clear();
     for (int p = 0; p < have; ++p) {
-      float best = -std::numeric_limits<float>::infinity();
+      constexpr float infinity = std::numeric_limits<float>::infinity();
+      float best = p + 1 == have ? infinity : -infinity;
       for (int i = 0; i < block.count; ++i)
         best = std::max(best, core_.read.bound(block.queries + i * block.key_dim, core_.format.summary(head_.page(p)),
                                                block.key_dim));

@@ -130,7 +130,7 @@ bool decide(const Evict& evict, const Budget& budget, const trim_context& contex
   };
   if (!over_budget) return leaves;
   budget_request request;
-  request.rows = base, request.slot = context.slot, request.slots = context.slots;
+  request.rows = base, request.slot = context.slot, request.slots = context.slots, request.seen = context.seen;
   request.held = held, request.guarded = guarded;
   std::vector<std::span<const float>> scores;
   std::vector<std::span<const protection>> guards;

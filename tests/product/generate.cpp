@@ -24,8 +24,8 @@ struct method {
   int budget = 0;              // evict
 };
 
-method codec(const std::string& type, double tolerance) {
-  method m{type, type + "{}"};
+method codec(const std::string& type, double tolerance, const std::string& value = "") {
+  method m{type, value.empty() ? type + "{}" : value};
   m.tolerance = tolerance;
   return m;
 }
@@ -66,7 +66,7 @@ std::vector<std::vector<method>> roles() {
       {codec("kv::dense<float>", 2e-5), codec("kv::dense<kv::half>", 5e-3), codec("kv::dense<kv::bfloat16>", 4e-2),
        codec("kv::int8<>", 5e-2), codec("kv::int4<>", 0.5), codec("kv::kivi<2, 32, 32>", 1.2),
        codec("kv::kivi<4, 32, 64>", 0.4), sealed, bare, codec("kv::q8_0", 5e-2), codec("kv::q4_0", 0.5),
-       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.4), codec("kv::sinks<4, kv::int4<>>", 0.5),
+       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.4, "kv::keys<kv::int8<>>{}, kv::values<kv::int4<>>{}"), codec("kv::sinks<4, kv::int4<>>", 0.5),
        codec("kv::through<kv::hadamard, kv::int4<>>", 0.5)},
       {plain("kv::read_all"), quest},
   };

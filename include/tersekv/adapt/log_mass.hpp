@@ -21,50 +21,15 @@
 namespace tersekv {
 
 namespace detail {
-inline constexpr std::string_view log_mass_prefix = "log_mass_";
+inline constexpr std::string_view log_mass_suffix = "@log_mass";
+}
 
 template <class Merge>
-struct needs_of_merge {
-  using type = list<>;
-};
-template <class Merge>
-  requires requires { typename Merge::needs; }
-struct needs_of_merge<Merge> {
-  using type = typename Merge::needs;
-};
-}  // namespace detail
-
-template <class Merge>
-struct log_mass {
+struct log_mass : Merge {
   static_assert(merger<Merge> && Merge::folds,
                 "tersekv::log_mass: give it a merge policy that folds rows, such as tersekv::log_mass<tersekv::d2o>");
-  using role = tersekv::role::merge;
-  using needs = typename detail::needs_of_merge<Merge>::type;
-  using head_state = typename Merge::head_state;
-  static constexpr std::string_view name = detail::joined_name<detail::log_mass_prefix, Merge::name>;
-  static constexpr int columns = Merge::columns;
-  static constexpr bool folds = true;
+  static constexpr std::string_view name = detail::joined_name<Merge::name, detail::log_mass_suffix>;
   static constexpr bool carries_mass = true;  // the container keeps log p; fold_head::absorb moves it
-
-  Merge merge = {};
-
-  template <class F>
-  void tuning(F&& f)
-    requires requires(Merge m) { m.tuning(f); }
-  {
-    merge.tuning(f);
-  }
-  void insert(std::span<float> row, std::span<const float> key) const
-    requires requires(const Merge m) { m.insert(row, key); }
-  {
-    merge.insert(row, key);
-  }
-  void observe(std::span<float> row, const observation& o) const
-    requires requires(const Merge m) { m.observe(row, o); }
-  {
-    merge.observe(row, o);
-  }
-  void fold(fold_head& head, head_state& state) const { merge.fold(head, state); }
 };
 template <class Merge>
 log_mass(Merge) -> log_mass<Merge>;

@@ -6,7 +6,8 @@
 // Paper     Ashkboos et al., "QuaRot", NeurIPS 2024, arXiv:2404.00456, for Transform = hadamard
 // Formula   keys: codes of key(k), k' = restore_key(x'); values: codes of value(v), v' = output(x')
 // Shapes    those of Codec
-// Differs   rows of the window and sinks are stored as they came; decoding returns to the original basis, row by row
+// Differs   rows of the window and sinks are stored as they came; decoding returns to the original basis, row by row;
+//           numbers saturate at 65504 before they are transformed, so that sums of them stay finite
 // Cost      the bits of Codec; one transform per written row and one per decoded row
 // Needs     what Transform needs of the head dimension; Span rows (1, or kivi's group) of up to 1024 * min(Span, 32)
 //           numbers in all
@@ -19,7 +20,8 @@
 #include <string_view>
 
 #include <tersekv/codec/facts.hpp>
-#include <tersekv/detail/recipe_name.hpp>
+#include <tersekv/codec/grid.hpp>
+#include <tersekv/detail/name.hpp>
 #include <tersekv/error.hpp>
 #include <tersekv/policy.hpp>
 #include <tersekv/transform/hadamard.hpp>
@@ -47,7 +49,8 @@ struct through_format {
   void encode(const float* x, int dim, std::byte* tile, int rows, int first, int count) const {
     std::array<float, most> turned;
     for (int r = first; r < first + count; r += span, x += span * dim) {
-      std::copy_n(x, span * dim, turned.data());
+      std::transform(x, x + span * dim, turned.data(),
+                     [](float v) { return grid::clamp(v, -largest_half, largest_half); });
       for (int t = 0; t < span; ++t) forward(turned.data() + t * dim, dim);
       inner.encode(turned.data(), dim, tile, rows, r, span);
     }
@@ -79,7 +82,7 @@ struct through {
   using value_format = through_format<Transform, typename Codec::value_format, false>;
   using provides = tersekv::codec_facts<key_format, value_format, Codec::window>;
   static constexpr std::string_view separator = "@";
-  static constexpr std::string_view name = detail::joined_name<Codec::name, separator, Transform::name>::value;
+  static constexpr std::string_view name = detail::joined_name<Codec::name, separator, Transform::name>;
   static constexpr auto structure = detail::structure_of<Codec>();
   static constexpr int window = Codec::window, sinks = Codec::sinks;
 

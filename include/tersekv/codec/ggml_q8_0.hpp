@@ -40,7 +40,8 @@ struct q8_0_format<layout::rows> : detail::row_planes<q8_0_format<layout::rows>>
     std::byte* to = tile + planes(dim)[0] * static_cast<std::size_t>(first);
     for (const float* end = x + count * dim; x != end; x += block, to += block_bytes) {
       const auto [smallest, largest] = detail::range_of(x, block);
-      const float d = (largest > -smallest ? largest : -smallest) / 127.0f;
+      const float top = largest > -smallest ? largest : -smallest;
+      const float d = top > 0 ? top / 127.0f : 0.0f;  // not -0
       float inverse = d > 0 ? 1.0f / d : 0.0f;
       if (inverse > 3e38f) inverse = 0;  // d far below the smallest f16
       detail::store_half(to, from_float<half>(d));

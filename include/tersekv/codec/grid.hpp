@@ -5,17 +5,16 @@
 // minimum; the step is never rounded down and the minimum never up, so nothing is clipped and every number is within
 // half a stored step; metadata saturates, so finite numbers stay finite; numbers become integers after the clamp.
 #pragma once
-#include <bit>
 #include <cstdint>
 
-#include <tersekv/config.hpp>
+#include <tersekv/detail/bit_cast.hpp>
 #include <tersekv/number.hpp>
 
 namespace tersekv::grid {
 
 /// Added to a float of magnitude below 2^22, rounds it to an integer, ties to even, which then stands in the low bits.
 inline constexpr float rounder = 12582912.0f;  // 1.5 * 2^23
-TERSEKV_HD constexpr std::uint32_t rounded(float x) { return std::bit_cast<std::uint32_t>(x + rounder); }
+TERSEKV_HD constexpr std::uint32_t rounded(float x) { return detail::bit_cast<std::uint32_t>(x + rounder); }
 
 TERSEKV_HD constexpr float clamp(float x, float low, float high) {
   const float y = x < low ? low : x;
@@ -81,6 +80,7 @@ struct symmetric {
   TERSEKV_HD static constexpr scale fit(float smallest, float largest) {
     constexpr float levels = static_cast<float>(sign - 1), most = levels * largest_half;
     const float range = largest > -smallest ? largest : -smallest;
+    if (!(range > 0)) return {};
     return {round_up((range < most ? range : most) / levels), half{}};
   }
   TERSEKV_HD static constexpr std::uint32_t code(float x, float, float inverse) {

@@ -14,6 +14,8 @@
 // With      shared layers: mass is summed over the layers that read the slot
 #pragma once
 #include <algorithm>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include <tersekv/policy.hpp>
@@ -43,6 +45,11 @@ struct h2o {
   }
   protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return heavy + recent; }
+  void check() const {
+    if (heavy < 0 || recent < 0 || budget() < 1)
+      throw shape_error("tersekv::h2o: heavy " + std::to_string(heavy) + ", recent " + std::to_string(recent) +
+                        "; both are >= 0 and their sum is >= 1");
+  }
 };
 
 }  // namespace tersekv

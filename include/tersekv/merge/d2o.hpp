@@ -55,16 +55,18 @@ struct d2o {
     const fold_rows rows = rows_to_fold(head, into_recent, guarded);
     if (rows.from.empty() || rows.to.empty()) return;
     const std::vector<neighbour> nearest = nearest_by_key(head, rows.from, rows.to);
-    float mean = 0;
-    for (const neighbour& n : nearest) mean += n.cosine / static_cast<float>(nearest.size());
+    double sum = 0;
+    for (const neighbour& n : nearest) sum += static_cast<double>(n.cosine);
+    const auto mean = static_cast<float>(sum / static_cast<double>(nearest.size()));
     state.tau = state.begun ? alpha * state.tau + beta * mean : mean;
     state.begun = true;
+    constexpr float rounding = 1e-6f;  // of a cosine: equal similarities all reach their mean
 
     const float self = rule == d2o_rule::paper ? std::exp(1.0f) : 1.0f;
     std::vector<float> weight(head.position.size(), self);  // [n] sum of the weights that a row stands for
     for (std::size_t i = 0; i < nearest.size(); ++i) {
       const auto [c, u] = nearest[i];
-      if (!(u >= state.tau)) continue;
+      if (!(u >= state.tau - rounding)) continue;
       const float mine = rule == d2o_rule::paper ? std::exp(u) : u;
       float& total = weight[static_cast<std::size_t>(c)];
       const float grown = total + (rule == d2o_rule::paper ? mine : 1.0f);

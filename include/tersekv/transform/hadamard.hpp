@@ -12,11 +12,11 @@
 // Needs     a head dimension that is a multiple of 8; keys that are rotated already, where a model rotates them
 // With      through<hadamard, Codec>; does not remove a mean that all tokens share
 #pragma once
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
 
+#include <tersekv/detail/bit_cast.hpp>
 #include <tersekv/detail/planes.hpp>
 
 namespace tersekv {
@@ -98,7 +98,7 @@ struct hadamard {
       const int n = dim - b < 64 ? dim - b : 64;
       for (int i = 0; i < n; ++i) {
         const auto sign = static_cast<std::uint32_t>(bits >> i) << 31;
-        x[b + i] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(x[b + i]) ^ sign);
+        x[b + i] = detail::bit_cast<float>(detail::bit_cast<std::uint32_t>(x[b + i]) ^ sign);
       }
     }
   }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// tersekv/read/quest.hpp
+//
+// quest: keep all rows, and read the pages whose keys could attract the query most.
+//
+// Paper     Tang et al., "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference", ICML 2024,
+//           arXiv:2406.10774
+// Formula   u_p = sum_d max(q_d min_{p,d}, q_d max_{p,d}) >= q k_j for every row j of page p
+//           read = the ceil(rows / page) pages with the largest u, the newest page among them
+// Shapes    q [query_heads, d]     min, max [kv_heads, pages, d] f16
+// Differs   query heads that share a KV head read the same pages, by their largest u; the paper's code knows no sharing.
+//           Pages have 32 rows or the codec's group, the paper's 16. Rows that are not packed (window, sinks, the step's
+//           own) are always read, and do not count. Every layer selects; the paper reads the first two in full
+// Cost      4 bytes per channel and page; per query 2 d products per page
+// Needs     nothing
+// With      steps of one token; longer steps read everything. Minimum and maximum are of the keys as the codec reads
+//           them back, and stay bounds (looser ones) when rows of a page leave. Rows that are not read attract no mass
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include <tersekv/number.hpp>
+#include <tersekv/policy.hpp>
+
+namespace tersekv {
+
+struct quest {
+  using role = tersekv::role::read;
+  static constexpr std::string_view name = "quest";
+  static constexpr bool selects = true;
+
+  int rows = 1024;  // to be read, rounded up to pages   [rows]
+
+  template <class F>
+  void tuning(F&& f) {
+    f("rows", rows);
+  }
+
+  std::size_t bytes(int key_dim) const { return 2 * sizeof(half) * static_cast<std::size_t>(key_dim); }
+  /// summary: min [key_dim], then max [key_dim], rounded outwards.
+  void summarize(std::byte* summary, const float* keys, int count, int key_dim, bool fresh) const {
+    half* least = reinterpret_cast<half*>(summary);
+    half* most = least + key_dim;
+    for (int r = 0; r < count; ++r, fresh = false)
+      for (int c = 0; c < key_dim; ++c) {
+        const float x = keys[r * key_dim + c];
+        if (fresh || x < to_float(least[c])) least[c] = not_above(x);
+        if (fresh || x > to_float(most[c])) most[c] = not_below(x);
+      }
+  }
+  float bound(const float* q, const std::byte* summary, int key_dim) const {
+    const half* least = reinterpret_cast<const half*>(summary);
+    const half* most = least + key_dim;
+    float sum = 0;
+    for (int c = 0; c < key_dim; ++c)
+      if (q[c] != 0) sum += q[c] * to_float(q[c] > 0 ? most[c] : least[c]);  // keys beyond 16 bit: min, max are infinite
+    return sum;
+  }
+  int pages(int page_rows) const { return std::max(1, rows / page_rows + (rows % page_rows != 0)); }
+  void check() const {
+    if (rows < 1) throw shape_error("tersekv::quest: rows " + std::to_string(rows) + ", must be >= 1");
+  }
+
+ private:
+  /// The smallest half that is not below x.
+  static half not_below(float x) {
+    half h = from_float<half>(x);
+    if (to_float(h) < x) h.bits = static_cast<std::uint16_t>(h.bits + ((h.bits & 0x8000u) ? -1 : 1));
+    return h;
+  }
+  static half not_above(float x) {
+    half h = not_below(-x);
+    h.bits ^= 0x8000u;
+    return h;
+  }
+};
+
+}  // namespace tersekv
