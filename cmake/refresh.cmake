@@ -8,7 +8,7 @@
 cmake_minimum_required(VERSION 3.25)
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH root)
 include(${CMAKE_CURRENT_LIST_DIR}/version.cmake)
-set(roles share evict budget merge codec read rotary adapt)
+set(roles share evict budget merge codec read rotary adapt transform)
 set(stale)
 
 function(publish path text)

@@ -90,3 +90,27 @@ TEST_CASE("what is misspelt is refused with what is available", "[any_cache]") {
   CHECK(refusal("h2o=1+2+3,dense=f32").find("1 numbers too many") != std::string::npos);
   CHECK_THROWS_AS(some().make(shape, "h2o=0+0,dense=f32", kv::cpu{}), kv::shape_error);
 }
+
+TEST_CASE("no string crashes the recipe parser", "[any_cache]") {
+  const kv::menu menu = some();
+  const std::string letters = "h2o=+,.0123456789densf32umbrl- \t=@:e";
+  std::mt19937 engine(1);
+  int made = 0;
+  for (int trial = 0; trial < 5000; ++trial) {
+    std::string recipe = trial % 2 ? "dense=f32,h2o=12+34" : "numbered=2+32";
+    for (int edits = static_cast<int>(engine() % 4); edits > 0; --edits) {
+      const std::size_t at = engine() % (recipe.size() + 1);
+      if (engine() % 3 == 0) recipe.insert(at, 1, letters[engine() % letters.size()]);
+      else if (at < recipe.size() && engine() % 2) recipe.erase(at, 1);
+      else if (at < recipe.size()) recipe[at] = letters[engine() % letters.size()];
+    }
+    try {
+      menu.make(shape, recipe, kv::cpu{});
+      ++made;
+    } catch (const kv::recipe_error&) {
+    } catch (const kv::shape_error&) {
+    }
+  }
+  CHECK(made > 500);
+  CHECK(made < 4500);
+}

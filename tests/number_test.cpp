@@ -32,8 +32,10 @@ TEST_CASE("every half is read as its sign, exponent and fraction say, and writte
       REQUIRE(std::isinf(x) == infinite);
       REQUIRE(std::isnan(x) != infinite);
       REQUIRE(std::signbit(x) == ((bits & 0x8000) != 0));
-      if (infinite) REQUIRE(half_of(x) == bits);
-      else REQUIRE(std::isnan(kv::to_float(kv::from_float<kv::half>(x))));
+      if (infinite)
+        REQUIRE(half_of(x) == bits);
+      else
+        REQUIRE(std::isnan(kv::to_float(kv::from_float<kv::half>(x))));
       continue;
     }
     REQUIRE(static_cast<double>(x) == reference(bits));
@@ -92,7 +94,8 @@ TEST_CASE("rows convert like single numbers, whatever their length", "[core]") {
     const auto size = static_cast<std::size_t>(n);
     std::vector<kv::half> halves(size + 1, kv::half{0x1234});
     std::vector<float> x(size), wide(size + 1, 9.0f);
-    for (std::size_t i = 0; i < size; ++i) x[i] = std::ldexp(1.0f + 0.37f * static_cast<float>(i), static_cast<int>(i % 40) - 26);
+    for (std::size_t i = 0; i < size; ++i)
+      x[i] = std::ldexp(1.0f + 0.37f * static_cast<float>(i), static_cast<int>(i % 40) - 26);
     kv::narrow(x.data(), n, halves.data());
     kv::widen(halves.data(), n, wide.data());
     for (std::size_t i = 0; i < size; ++i) {

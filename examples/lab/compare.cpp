@@ -182,6 +182,7 @@ void write_json(std::ostream& out, const comparison& c) {
           key["cells"].push_back({{"length", cell.length},
                                   {"depth", cell.depth},
                                   {"prompts", cell.prompts},
+                                  {"bytes", cell.bytes},
                                   {"exact", cell.exact},
                                   {"digits", cell.digits}});
     }

@@ -57,8 +57,12 @@ prompt make_prompt(const workbench& bench, const passkey_settings& s, int length
   return p;
 }
 
-/// The digits that the model gives.
-std::string ask(const workbench& bench, runner& run, const std::string& recipe, const prompt& p, bool seen,
+struct reply {
+  std::string digits;
+  double bytes = 0;  // held afterwards
+};
+
+reply ask(const workbench& bench, runner& run, const std::string& recipe, const prompt& p, bool seen,
                 const passkey_settings& s) {
   kv::any_cache cache = bench.make(recipe);
   auto chat = cache.open();
@@ -78,12 +82,13 @@ std::string ask(const workbench& bench, runner& run, const std::string& recipe, 
     feed_prompt(p.context);
     feed_prompt(all_but_last);
   }
-  std::string answer;
+  reply answer;
   int token = question.back();
   for (int i = 0; i < digits_asked; ++i) {
     token = most_likely(run.feed(cache, chat, std::span(&token, 1)));
-    answer += static_cast<char>(token);
+    answer.digits += static_cast<char>(token);
   }
+  answer.bytes = static_cast<double>(chat.report().bytes);
   return answer;
 }
 
@@ -112,6 +117,12 @@ void check(const workbench& bench, const passkey_settings& s) {
 double passkey_result::exact(bool seen) const { return share(cells, seen, &passkey_cell::exact, 1); }
 double passkey_result::digits(bool seen) const { return share(cells, seen, &passkey_cell::digits, digits_asked); }
 
+double passkey_result::bytes_per_token() const {
+  double bytes = 0, tokens = 0;
+  for (const passkey_cell& c : cells) bytes += c.bytes, tokens += static_cast<double>(c.length) * c.prompts;
+  return bytes / tokens;
+}
+
 std::vector<passkey_result> measure_passkey(const workbench& bench, const std::vector<std::string>& recipes,
                                             const passkey_settings& s, progress& says) {
   std::vector<passkey_result> out(recipes.size());
@@ -127,7 +138,7 @@ std::vector<passkey_result> measure_passkey(const workbench& bench, const std::v
   struct item {
     int recipe, prompt;
     bool seen;
-    std::string answer = {};
+    reply answer = {};
   };
   std::vector<item> items;
   for (int r = 0; r < static_cast<int>(recipes.size()); ++r)
@@ -154,9 +165,10 @@ std::vector<passkey_result> measure_passkey(const workbench& bench, const std::v
     const int setting = it.seen || !s.seen ? 0 : lengths * s.depths;
     passkey_cell& cell = out[at(it.recipe)].cells[at(setting + p.length_index * s.depths + p.depth_index)];
     ++cell.prompts;
-    if (it.answer == p.answer) ++cell.exact;
+    cell.bytes += it.answer.bytes;
+    if (it.answer.digits == p.answer) ++cell.exact;
     for (std::size_t i = 0; i < p.answer.size(); ++i)
-      if (it.answer[i] == p.answer[i]) ++cell.digits;
+      if (it.answer.digits[i] == p.answer[i]) ++cell.digits;
   }
   return out;
 }

@@ -18,7 +18,7 @@ namespace lab {
 struct passkey_settings {
   std::vector<int> lengths = {512, 1024};  // tokens of context, question and answer
   int depths = 4;                          // the line stands at (i + 0.5) / depths of the context
-  int trials = 1;                          // prompts per length and depth, each with its own text, word and digits
+  int trials = 2;                          // prompts per length and depth, each with its own text, word and digits
   int prompt_piece = 0;                    // prompts are fed in pieces of so many tokens; 0 = whole
   bool seen = true, unseen = true;
 
@@ -31,6 +31,7 @@ struct passkey_cell {
   double depth = 0;
   bool seen = false;
   int prompts = 0, exact = 0, digits = 0;  // digits: of 5 per prompt, at the right place
+  double bytes = 0;                        // held after the answer, summed over prompts
 };
 
 struct passkey_result {
@@ -38,6 +39,7 @@ struct passkey_result {
   /// Share of prompts answered exactly, or of digits, in one setting; -1 when it was not asked for.
   double exact(bool seen) const;
   double digits(bool seen) const;
+  double bytes_per_token() const;  // held after the answer, over all prompts and settings
 };
 
 /// Throws std::runtime_error, with the reason, when a prompt of these lengths cannot be made of the text.

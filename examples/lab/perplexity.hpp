@@ -19,7 +19,7 @@ enum class protocol { half_prompt, every_token };
 
 struct perplexity_settings {
   int context = 1024;    // tokens in a chunk, the opening token included
-  int chunks = 2;
+  int chunks = 3;
   int first_token = 0;   // of the text, where the first chunk begins
   int prompt_piece = 0;  // prompts are fed in pieces of so many tokens; 0 = whole
   protocol feed = protocol::half_prompt;

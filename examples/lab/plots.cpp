@@ -71,7 +71,7 @@ class labels {
     constexpr double size = 10.5, height = size + 1;
     const double width = text_width(words, size);
     std::optional<box> best;
-    for (double away = 8; away < 260 && !best; away += 7)
+    for (double away = 9; away < 260 && !best; away += 7)
       for (double angle : {0.0, 180.0, 30.0, -30.0, 150.0, -150.0, 60.0, -60.0, 120.0, -120.0, 90.0, -90.0}) {
         const double a = angle * 3.14159265358979 / 180;
         const double cx = x + away * std::cos(a) + width / 2 * std::cos(a), cy = y + away * std::sin(a);
@@ -116,7 +116,7 @@ void frame(svg& out, const axis& x, const axis& y, const std::string& title, con
   out.text(20, (top + height - bottom) / 2, y_name, {.at = svg::anchor::middle, .turned = -90});
   double at = width - right;
   for (const auto& [colour, name] : {std::pair{both, "fewer rows and bits"}, {fewer_bits, "fewer bits"},
-                                     {fewer_rows, "fewer rows"}, {reference_colour, "all of both"}}) {
+                                     {fewer_rows, "fewer rows"}, {reference_colour, "all rows and bits"}}) {
     at -= text_width(name, 11) + 6;
     out.text(at, height - 22, name, {.size = 11, .colour = colour});
     out.circle(at - 8, height - 26, 3.5, colour);
@@ -124,12 +124,11 @@ void frame(svg& out, const axis& x, const axis& y, const std::string& title, con
   }
 }
 
-axis bytes_axis(const comparison& c) {
+double text_bytes(const comparison::row& r) { return r.text.cost.bytes_per_token; }
+
+axis bytes_axis(const comparison& c, const std::function<double(const comparison::row&)>& bytes) {
   double low = 1e300, high = 0;
-  for (const auto& r : c.rows) {
-    low = std::min(low, r.text.cost.bytes_per_token);
-    high = std::max(high, r.text.cost.bytes_per_token);
-  }
+  for (const auto& r : c.rows) low = std::min(low, bytes(r)), high = std::max(high, bytes(r));
   low = std::max(low, 1e-3);
   return {low / 1.4, std::max(high, low) * 1.4, left, width - right, true};
 }
@@ -170,7 +169,7 @@ void plot_quality(const std::filesystem::path& file, const comparison& c, const 
   if (high <= 0) return;
   const bool logarithmic = high / low > 2;
   const double margin = std::max(0.08 * (high - low), 1e-3 * low);
-  axis x = bytes_axis(c), y{low - margin, high + margin, height - bottom, top, false};
+  axis x = bytes_axis(c, text_bytes), y{low - margin, high + margin, height - bottom, top, false};
   if (logarithmic) y = {low / 1.3, high * 1.3, height - bottom, top, true};
   frame(out, x, y, title, described(c), y_name + (logarithmic ? " (log scale)" : ""));
   connect_sweeps(out, c, x, y, value);
@@ -194,22 +193,22 @@ void plot_quality(const std::filesystem::path& file, const comparison& c, const 
 
 void plot_passkey(const std::filesystem::path& file, const comparison& c) {
   svg out(width, height);
-  const axis x = bytes_axis(c), y{-4, 108, height - bottom, top, false};
+  const auto bytes = [](const comparison::row& r) { return r.passkey.bytes_per_token(); };
+  const axis x = bytes_axis(c, bytes), y{-4, 108, height - bottom, top, false};
   frame(out, x, y, "Passkey: prompts answered exactly, against what the cache holds",
-        described(c) + "; dot: question seen when compressing, ring: unseen", "answered exactly, %");
+        c.model_name + ", " + c.text_name + "; dot: question seen when compressing, ring: unseen", "answered exactly, %");
   labels names(out, {left + 2, top, width - right, height - bottom - 2});
   const auto each = [&](auto&& body) {
     for (const auto& r : c.rows)
       for (const bool seen : {true, false})
-        if (c.has_passkey(seen)) body(r, seen, x(r.text.cost.bytes_per_token), y(100 * r.passkey.exact(seen)));
+        if (c.has_passkey(seen)) body(r, seen, x(bytes(r)), y(100 * r.passkey.exact(seen)));
   };
-  each([&](const auto&, bool, double px, double py) { names.keep_clear({px - 5, py - 5, px + 5, py + 5}); });
+  each([&](const auto&, bool, double px, double py) { names.keep_clear({px - 8, py - 8, px + 8, py + 8}); });
   for (const auto& r : c.rows)
     if (c.has_passkey(true) && c.has_passkey(false))
-      out.line(x(r.text.cost.bytes_per_token), y(100 * r.passkey.exact(true)), x(r.text.cost.bytes_per_token),
-               y(100 * r.passkey.exact(false)), mixed(colour_of(r), {255, 255, 255}, 0.6), 1.5);
+      out.line(x(bytes(r)), y(100 * r.passkey.exact(true)), x(bytes(r)), y(100 * r.passkey.exact(false)), mixed(colour_of(r), {255, 255, 255}, 0.6), 1.5);
   for (const auto& r : c.rows)
-    names.put(x(r.text.cost.bytes_per_token), y(100 * r.passkey.exact(c.has_passkey(true))), r.recipe, colour_of(r));
+    names.put(x(bytes(r)), y(100 * r.passkey.exact(c.has_passkey(true))), r.recipe, colour_of(r));
   each([&](const auto& r, bool seen, double px, double py) { out.circle(px, py, seen ? 4 : 7, colour_of(r), seen); });
   out.write(file);
 }
@@ -243,9 +242,13 @@ void plot_passkey_grid(const std::filesystem::path& file, const comparison& c) {
   constexpr double cell_width = 34, cell_height = 22, margin = 24, lengths_width = 40;
   const int settings = (c.has_passkey(true) ? 1 : 0) + (c.has_passkey(false) ? 1 : 0);
   const double map_width = lengths_width + cell_width * c.passkey.depths;
-  const double panel_width = std::max(settings * map_width + 28, 240.0);
+  const auto title = [](const comparison::row& r) {
+    return r.recipe + "  (" + fixed(r.passkey.bytes_per_token(), 0) + " bytes per token)";
+  };
+  double panel_width = settings * map_width + 28;
+  for (const auto& r : c.rows) panel_width = std::max(panel_width, text_width(title(r), 11.5) + 28);
   const double panel_height = cell_height * static_cast<double>(c.passkey.lengths.size()) + 66;
-  const std::size_t columns = std::max<std::size_t>(1, static_cast<std::size_t>(1000 / panel_width));
+  const std::size_t columns = std::max<std::size_t>(1, static_cast<std::size_t>(1100 / panel_width));
   const std::size_t lines = (c.rows.size() + columns - 1) / columns;
   svg out(2 * margin + panel_width * static_cast<double>(std::min(columns, c.rows.size())),
           64 + panel_height * static_cast<double>(lines) + 8);
@@ -257,8 +260,7 @@ void plot_passkey_grid(const std::filesystem::path& file, const comparison& c) {
   for (std::size_t i = 0; i < c.rows.size(); ++i) {
     double x = margin + panel_width * static_cast<double>(i % columns);
     const double y = 64 + panel_height * static_cast<double>(i / columns);
-    out.text(x, y + 16, c.rows[i].recipe + "  (" + fixed(c.rows[i].text.cost.bytes_per_token, 0) + " bytes per token)",
-             {.size = 11.5, .bold = true});
+    out.text(x, y + 16, title(c.rows[i]), {.size = 11.5, .bold = true});
     for (const bool seen : {true, false})
       if (c.has_passkey(seen)) {
         heat_map(out, x + lengths_width, y + 38, c, c.rows[i].passkey, seen);

@@ -2,7 +2,7 @@
 //
 // A comparison as drawings, SVG files in one folder:
 //   perplexity.svg, divergence.svg  quality against bytes per token, one labelled point per recipe
-//   passkey.svg                     answers against bytes per token; full dot: question seen, ring: unseen
+//   passkey.svg                     answers against bytes held; full dot: question seen, ring: unseen
 //   passkey_grid.svg                answers by length and depth, one pair of maps per recipe
 #pragma once
 #include <filesystem>

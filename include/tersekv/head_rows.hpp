@@ -138,6 +138,7 @@ class head_rows {
   int window_numbers(const Format& f) const { return static_cast<int>(window_keys_.size()) / f.key_dim; }
   /// `count` window rows from the `first` oldest on, as floats.
   void take_window(const Format& f, int first, int count, float* k, float* v) const noexcept {
+    if (count == 0) return;  // the window may be empty, without memory of its own
     widen(window_keys_.data() + at(first * f.key_dim), count * f.key_dim, k);
     widen(window_values_.data() + at(first * f.value_dim), count * f.value_dim, v);
   }

@@ -33,9 +33,11 @@ TERSEKV_HD constexpr float to_float(half x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t rest = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
   if (rest >= 0x0f800000u) return detail::bit_cast<float>(sign | 0x70000000u | rest);  // infinity and NaN
-  // Exponents differ by 112; multiplying by 2^112 also normalises the subnormals.
-  const float scaled = detail::bit_cast<float>(rest) * detail::bit_cast<float>((127u + 112u) << 23);
-  return detail::bit_cast<float>(sign | detail::bit_cast<std::uint32_t>(scaled));
+  // Exponents differ by 112. Subnormals: 2^-14 is added and taken off again, all in normal floats.
+  const bool subnormal = rest < 0x00800000u;
+  const float moved = detail::bit_cast<float>(rest + ((subnormal ? 113u : 112u) << 23));
+  const float magnitude = subnormal ? moved - detail::bit_cast<float>(113u << 23) : moved;
+  return detail::bit_cast<float>(sign | detail::bit_cast<std::uint32_t>(magnitude));
 }
 
 template <class T>

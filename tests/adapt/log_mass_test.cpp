@@ -16,7 +16,7 @@ namespace {
 /// Folds every leaver into the next row that stays: means of keys and values, weighed by the tokens rows stand for.
 struct mean_into_next {
   using role = kv::role::merge;
-  static constexpr std::string_view name = "mean_into_next";
+  [[maybe_unused]] static constexpr std::string_view name = "mean_into_next";
   static constexpr int columns = 0;
   static constexpr bool folds = true;
   struct head_state {};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tersekv/adapt/sinks.hpp>
 #include <tersekv/codec/int4.hpp>
-#include <tersekv/codec/kivi.hpp>
 #include <tersekv/codec/keys_values.hpp>
+#include <tersekv/codec/kivi.hpp>
 
 #include "laws/cached.hpp"
 

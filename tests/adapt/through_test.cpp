@@ -80,7 +80,8 @@ TEST_CASE("the bytes are those of transformed rows", "[adapt]") {
 
 TEST_CASE("normal numbers lose the same with and without a rotation", "[adapt]") {
   CHECK(laws::gaussian_error(kv::through<kv::hadamard, kv::int4<>>{}.for_keys()) == Approx(.00610).epsilon(0.03));
-  CHECK(laws::gaussian_error(kv::through<kv::hadamard, kv::affine<2, 128>>{}.for_values()) == Approx(.251).epsilon(0.03));
+  CHECK(laws::gaussian_error(kv::through<kv::hadamard, kv::affine<2, 128>>{}.for_values()) ==
+        Approx(.251).epsilon(0.03));
 }
 
 TEST_CASE("keys with large channels want scales per channel, or at least a rotation", "[adapt]") {

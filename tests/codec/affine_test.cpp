@@ -5,8 +5,8 @@
 
 namespace kv = tersekv;
 
-TEMPLATE_TEST_CASE_SIG("affine stays within half a step", "[codec]", ((int Bits, int Group), Bits, Group), (2, 32), (3, 32),
-                       (4, 0), (4, 8), (5, 16), (8, 64)) {
+TEMPLATE_TEST_CASE_SIG("affine stays within half a step", "[codec]", ((int Bits, int Group), Bits, Group), (2, 32),
+                       (3, 32), (4, 0), (4, 8), (5, 16), (8, 64)) {
   const auto f = kv::affine<Bits, Group>{}.for_keys();
   for (const int dim : {8, 16, 64, 96, 128, 320}) {
     if (Group != 0 && dim > Group && dim % Group != 0) continue;

@@ -50,7 +50,8 @@ TEST_CASE("rows are ggml's rows, byte for byte", "[codec]") {
   CHECK(golden::hex(laws::encoded(kv::q4_0{}.for_keys(), join(x, x), 64, 2)) == q4 + q4);
   for (const float zero : {0.0f, -0.0f}) {
     CHECK(golden::hex(laws::encoded(kv::q4_0{}.for_keys(), std::vector<float>(32, zero), 32, 1)) == golden::q4_0_zero);
-    CHECK(golden::hex(laws::encoded(kv::q8_0{}.for_keys(), std::vector<float>(32, zero), 32, 1)) == std::string(68, '0'));
+    CHECK(golden::hex(laws::encoded(kv::q8_0{}.for_keys(), std::vector<float>(32, zero), 32, 1)) ==
+          std::string(68, '0'));
   }
 }
 
@@ -82,7 +83,9 @@ TEST_CASE("the blocks lose what is published on normal numbers, at their bits", 
 }
 
 TEST_CASE("the blocks say which head dimensions fit", "[codec]") {
-  CHECK_THROWS_WITH(kv::q8_0{}.for_keys().check(40), "tersekv::q8_0: the head dimension is 40, but must be a multiple of 32");
-  CHECK_THROWS_WITH(kv::q4_0{}.for_values().check(80), "tersekv::q4_0: the head dimension is 80, but must be a multiple of 32");
+  CHECK_THROWS_WITH(kv::q8_0{}.for_keys().check(40),
+                    "tersekv::q8_0: the head dimension is 40, but must be a multiple of 32");
+  CHECK_THROWS_WITH(kv::q4_0{}.for_values().check(80),
+                    "tersekv::q4_0: the head dimension is 80, but must be a multiple of 32");
   CHECK_THROWS_AS(kv::q4_0{}.for_keys().check(8), kv::shape_error);
 }

@@ -20,12 +20,18 @@ float through(float x, float smallest, float largest) {
 }  // namespace
 
 TEST_CASE("numbers that lie on the grid return unchanged", "[codec]") {
-  for (int u = 0; u < 4; ++u) CHECK(through<grid::affine<2>>(static_cast<float>(u) * 0.5f - 1, -1.0f, 0.5f) == static_cast<float>(u) * 0.5f - 1);
-  for (int u = 0; u < 8; ++u) CHECK(through<grid::affine<3>>(static_cast<float>(u), 0.0f, 7.0f) == static_cast<float>(u));
-  for (int u = 0; u < 16; ++u) CHECK(through<grid::affine<4>>(static_cast<float>(10 + u), 10.0f, 25.0f) == static_cast<float>(10 + u));
-  for (int u = 0; u < 256; ++u) CHECK(through<grid::affine<8>>(static_cast<float>(-u), -255.0f, 0.0f) == static_cast<float>(-u));
-  for (int n = -127; n < 128; ++n) CHECK(through<grid::symmetric<8>>(static_cast<float>(n), -127.0f, 100.0f) == static_cast<float>(n));
-  for (int n = -7; n < 8; ++n) CHECK(through<grid::symmetric<4>>(static_cast<float>(n), -3.0f, 7.0f) == static_cast<float>(n));
+  for (int u = 0; u < 4; ++u)
+    CHECK(through<grid::affine<2>>(static_cast<float>(u) * 0.5f - 1, -1.0f, 0.5f) == static_cast<float>(u) * 0.5f - 1);
+  for (int u = 0; u < 8; ++u)
+    CHECK(through<grid::affine<3>>(static_cast<float>(u), 0.0f, 7.0f) == static_cast<float>(u));
+  for (int u = 0; u < 16; ++u)
+    CHECK(through<grid::affine<4>>(static_cast<float>(10 + u), 10.0f, 25.0f) == static_cast<float>(10 + u));
+  for (int u = 0; u < 256; ++u)
+    CHECK(through<grid::affine<8>>(static_cast<float>(-u), -255.0f, 0.0f) == static_cast<float>(-u));
+  for (int n = -127; n < 128; ++n)
+    CHECK(through<grid::symmetric<8>>(static_cast<float>(n), -127.0f, 100.0f) == static_cast<float>(n));
+  for (int n = -7; n < 8; ++n)
+    CHECK(through<grid::symmetric<4>>(static_cast<float>(n), -3.0f, 7.0f) == static_cast<float>(n));
 }
 
 TEST_CASE("codes round to nearest, ties to even", "[codec]") {
@@ -52,6 +58,9 @@ TEST_CASE("a group without range has step zero and decodes exactly", "[codec]") 
     CHECK(through<grid::affine<2>>(x, x, x) == x);
   }
   CHECK(through<grid::symmetric<8>>(0.0f, 0.0f, 0.0f) == 0.0f);
+  // Its codes are zero, also where the minimum is no half.
+  const float low = kv::to_float(grid::affine<4>::fit(0.1f, 0.1f).low);
+  for (const float x : {0.1f, 0.0999f}) CHECK(grid::affine<4>::code(x, low, grid::inverse(0.0f)) == 0);
 }
 
 TEST_CASE("a step is never rounded down and a minimum never up", "[codec]") {
@@ -80,11 +89,12 @@ TEST_CASE("metadata saturates", "[codec]") {
   CHECK(grid::affine<4>::fit(1e30f, 1e30f).low.bits == 0x7bff);
 }
 
-TEMPLATE_TEST_CASE_SIG("codes pack into a little-endian bit stream and come back", "[codec]", ((int Bits), Bits), 2, 3, 4, 5,
-                       6, 7, 8) {
+TEMPLATE_TEST_CASE_SIG("codes pack into a little-endian bit stream and come back", "[codec]", ((int Bits), Bits), 2, 3,
+                       4, 5, 6, 7, 8) {
   for (const int n : {1, 7, 8, 9, 32, 61}) {
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(n)), back(codes.size());
-    for (int i = 0; i < n; ++i) codes[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>((i * 37 + i / 3) & ((1 << Bits) - 1));
+    for (int i = 0; i < n; ++i)
+      codes[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>((i * 37 + i / 3) & ((1 << Bits) - 1));
     const std::size_t size = kv::detail::packed_bytes(n, Bits);
     std::vector<std::byte> packed(size + 1, std::byte{0xab});
     kv::detail::pack_codes<Bits>(codes.data(), n, packed.data());

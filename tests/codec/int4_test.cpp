@@ -26,7 +26,8 @@ TEST_CASE("int4 stores the even channel in the low half of a byte, then steps, t
   for (std::size_t j = 0; j < 8; ++j) CHECK(tile[j] == static_cast<std::byte>((2 * j) | (2 * j + 1) << 4));
   CHECK(tile[16] == std::byte{0x21});  // second row
   for (const std::size_t at : {32u, 34u}) CHECK((tile[at] == std::byte{0x00} && tile[at + 1] == std::byte{0x3c}));  // 1
-  for (const std::size_t at : {36u, 38u}) CHECK((tile[at] == std::byte{0x00} && tile[at + 1] == std::byte{0xc2}));  // -3
+  for (const std::size_t at : {36u, 38u})
+    CHECK((tile[at] == std::byte{0x00} && tile[at + 1] == std::byte{0xc2}));  // -3
   CHECK(laws::decoded(kv::int4<>{}.for_keys(), tile, 32, 2) == x);
 }
 

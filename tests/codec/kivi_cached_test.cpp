@@ -40,7 +40,8 @@ TEST_CASE("the newest rows of kivi are exact in 16 bit, whatever came before", "
   std::mt19937 engine(3);
   int coarse = 0;
   while (sequence.length() < 500) {
-    const int n = 1 + static_cast<int>(engine() % 70), accepted = 1 + static_cast<int>(engine() % static_cast<unsigned>(n));
+    const int n = 1 + static_cast<int>(engine() % 70),
+              accepted = 1 + static_cast<int>(engine() % static_cast<unsigned>(n));
     {
       auto dropped = sequence.step(2);
       test::run(cache, dropped, s, sequence.length(), 2);

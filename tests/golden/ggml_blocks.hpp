@@ -20,7 +20,8 @@ inline std::vector<float> spread() {
   return x;
 }
 
-inline constexpr std::string_view q8_0_counting = "083081899199a1a9b1b9c0c8d0d8e0e8f0f8000810182028303840474f575f676f77";
+inline constexpr std::string_view q8_0_counting =
+    "083081899199a1a9b1b9c0c8d0d8e0e8f0f8000810182028303840474f575f676f77";
 inline constexpr std::string_view q8_0_spread = "cc25d4fa21486ee40b32587ff51c4269df062c5379ef163d63d900274d74ea11375e";
 inline constexpr std::string_view q4_0_counting = "0040809191a2a2b3b3c4c4d5d5e6e6f7f7f8";
 inline constexpr std::string_view q4_0_spread = "c0b55b380693714a27a58260391694715a28";

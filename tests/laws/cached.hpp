@@ -42,8 +42,8 @@ void as_stored(const Format& f, const spread& s, int dim, bool waits, std::vecto
   f.decode(tile.data(), s.packed, 0, s.packed, dim, x.data() + n(s.sinks));
 }
 
-/// Feeds `tokens` tokens in chunks (the last size repeats) and compares the next token's attention with float64 attention
-/// over the rows as the formats decode them. Returns the outputs of that token.
+/// Feeds `tokens` tokens in chunks (the last size repeats) and compares the next token's attention with float64
+/// attention over the rows as the formats decode them. Returns the outputs of that token.
 template <class... Policies>
 std::vector<float> attends_decoded_rows(const kv::model_shape& shape, int tokens, const std::vector<int>& chunks,
                                         Policies... policies) {
@@ -60,7 +60,8 @@ std::vector<float> attends_decoded_rows(const kv::model_shape& shape, int tokens
     CHECK(head.packed == parts.packed);
     CHECK(head.window == parts.sinks + parts.window);
   }
-  constexpr bool waits = codec_type::window > 0 || codec_type::key_format::span > 1 || codec_type::value_format::span > 1;
+  constexpr bool waits =
+      codec_type::window > 0 || codec_type::key_format::span > 1 || codec_type::value_format::span > 1;
   auto step = sequence.step(1);
   const auto out = test::run(cache, step, s, tokens, 1);
   double worst = 0;
@@ -94,7 +95,8 @@ std::vector<float> attends_decoded_rows(const kv::model_shape& shape, int tokens
 template <class Cache, class Sequence>
 std::vector<float> value_read(const Cache&, Sequence& sequence, const test::stream& s, int t) {
   const int dk = s.shape.head_dim, dv = s.shape.value_dim;
-  std::vector<float> q(s.key(0, t, 0), s.key(0, t, 0) + dk), zero(static_cast<std::size_t>(std::max(dk, dv))), out(static_cast<std::size_t>(dv));
+  std::vector<float> q(s.key(0, t, 0), s.key(0, t, 0) + dk), zero(static_cast<std::size_t>(std::max(dk, dv))),
+      out(static_cast<std::size_t>(dv));
   for (float& x : q) x *= 60;
   auto step = sequence.step(1);
   step.append(0, kv::view(zero.data(), 1, 1, dk), kv::view(zero.data(), 1, 1, dv));

@@ -47,7 +47,8 @@ inline std::vector<sample> samples(int rows, int dim) {
   std::vector<sample> out;
   const auto add = [&](const char* name, auto number) { out.push_back({name, fill(rows, dim, number)}); };
   add("normal", [&](int, int) { return normal(engine); });
-  add("heavy tails", [&](int, int) { return std::tan(3.0f * (uniform(engine) - 0.5f)) * std::exp(2 * normal(engine)); });
+  add("heavy tails",
+      [&](int, int) { return std::tan(3.0f * (uniform(engine) - 0.5f)) * std::exp(2 * normal(engine)); });
   add("all zero", [](int, int) { return 0.0f; });
   add("constant", [](int, int) { return -0.75f; });
   add("constant, not a half", [](int, int) { return 0.1f; });

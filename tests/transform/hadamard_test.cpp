@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <bit>
 #include <numeric>
 
 #include <tersekv/error.hpp>
@@ -19,7 +20,7 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 }
 /// Row i, column j of the Sylvester matrix of size n, by the parity of i & j.
 float sylvester(int n, int i, int j) {
-  return (__builtin_popcount(static_cast<unsigned>(i & j)) % 2 == 0 ? 1.0f : -1.0f) / std::sqrt(static_cast<float>(n));
+  return (std::popcount(static_cast<unsigned>(i & j)) % 2 == 0 ? 1.0f : -1.0f) / std::sqrt(static_cast<float>(n));
 }
 }  // namespace
 
@@ -35,7 +36,8 @@ TEST_CASE("hadamard is block-diagonal, of the largest power of two that divides 
       x[static_cast<std::size_t>(j)] = 1;
       kv::hadamard{}.key(x.data(), dim);
       for (int i = 0; i < dim; ++i)
-        REQUIRE(x[static_cast<std::size_t>(i)] == Approx(i / n == j / n ? sylvester(n, i % n, j % n) : 0.0f).margin(1e-7));
+        REQUIRE(x[static_cast<std::size_t>(i)] ==
+                Approx(i / n == j / n ? sylvester(n, i % n, j % n) : 0.0f).margin(1e-7));
     }
   }
 }
@@ -96,6 +98,7 @@ TEST_CASE("signs come from the seed alone and are about half of each", "[transfo
 }
 
 TEST_CASE("hadamard says which head dimensions fit", "[transform]") {
-  CHECK_THROWS_WITH(kv::hadamard{}.check(36), "tersekv::hadamard: the head dimension is 36, but must be a multiple of 8");
+  CHECK_THROWS_WITH(kv::hadamard{}.check(36),
+                    "tersekv::hadamard: the head dimension is 36, but must be a multiple of 8");
   CHECK_NOTHROW(kv::hadamard{}.check(40));
 }

@@ -58,20 +58,23 @@ struct through_format {
   void decode(const std::byte* tile, int rows, int first, int count, int dim, float* x) const {
     inner.decode(tile, rows, first, count, dim, x);
     for (int r = 0; r < count; ++r) {
-      if constexpr (Keys) turn.restore_key(x + r * dim, dim);
-      else turn.output(x + r * dim, dim);
+      if constexpr (Keys)
+        turn.restore_key(x + r * dim, dim);
+      else
+        turn.output(x + r * dim, dim);
     }
   }
   void move(std::byte* to, int to_row, const std::byte* from, int from_row, int rows, int dim) const
-    requires(Format::span == 1)
-  {
+      requires(Format::span == 1) {
     inner.move(to, to_row, from, from_row, rows, dim);
   }
 
  private:
   void forward(float* x, int dim) const {
-    if constexpr (Keys) turn.key(x, dim);
-    else turn.value(x, dim);
+    if constexpr (Keys)
+      turn.key(x, dim);
+    else
+      turn.value(x, dim);
   }
 };
 

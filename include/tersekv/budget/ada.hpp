@@ -9,7 +9,7 @@
 //           the other sum_h b_h - floor(floor * b_h) rows are the best of all heads
 // Shapes    one number per head
 // Differs   the paper mixes the joint shares with the uniform ones and rounds per head, which loses rows; here the total
-//           is heads * rows exactly, as far as there are rows
+//           is heads * rows exactly, as far as there are rows. A head without protected rows is sure of one row
 // Cost      O(rows of the slot) per trim
 // Needs     comparable scores
 // With      snapkv, as in the paper. Heads of one slot share among themselves, slots do not
@@ -51,7 +51,8 @@ struct ada {
       for (std::size_t j = 0; j < score.size(); ++j)
         if (guard[j] == protection::none)
           own.push_back({std::isnan(score[j]) ? lowest : score[j], std::isnan(score[j]), score.size() - j, h});
-      const auto sure = std::min(own.size(), static_cast<std::size_t>(secured(b)));
+      const int least = safe == 0 ? std::min(1, b) : 0;  // no head is left empty
+      const auto sure = std::min(own.size(), static_cast<std::size_t>(std::max(secured(b), least)));
       std::nth_element(own.begin(), own.begin() + static_cast<std::ptrdiff_t>(sure), own.end(), better);
       all.insert(all.end(), own.begin() + static_cast<std::ptrdiff_t>(sure), own.end());
       rows[h] = safe + static_cast<int>(sure);

@@ -10,7 +10,7 @@
 // Shapes    one number per slot; T tokens seen, W protected rows
 // Differs   the steps are rounded by largest remainder, so that the slots together keep L * rows; the paper's whole steps
 //           (paper = true) keep a few per cent more. W is the largest number of protected rows that a head of the slot
-//           holds, whatever protects them
+//           holds, whatever protects them; where there is none, min is at least 1
 // Cost      O(L) per trim
 // Needs     an eviction policy
 // With      snapkv, as in the paper. While decoding, T grows: where T - W was the limit, the first slots' shares grow
@@ -48,7 +48,7 @@ struct pyramid {
   int rows_of_slot(int mean, int window, int seen, int slot, int slots) const {
     const std::int64_t b = mean - window, steps = slots - 1;
     if (b < 1 || steps < 1 || seen < mean || seen < 2 * b) return mean;
-    std::int64_t least = b / beta, most = 2 * b - least;
+    std::int64_t least = window == 0 ? std::max<std::int64_t>(1, b / beta) : b / beta, most = 2 * b - least;
     if (most > seen - window) most = seen - window, least = 2 * b - most;
     if (paper) return static_cast<int>(most - slot * ((most - least) / steps) + window);
     // slot l deserves (most * steps - l * fall) / steps rows; what rounding down leaves goes to the largest remainders,

@@ -31,8 +31,10 @@ TERSEKV_HD constexpr half round_up(float x) {
 TERSEKV_HD constexpr half round_down(float x) {
   half h = from_float<half>(x);
   if (!(to_float(h) > x)) return h;
-  if ((h.bits & 0x8000u) == 0) --h.bits;
-  else if (h.bits != 0xfbffu) ++h.bits;
+  if ((h.bits & 0x8000u) == 0)
+    --h.bits;
+  else if (h.bits != 0xfbffu)
+    ++h.bits;
   return h;
 }
 
@@ -56,9 +58,7 @@ struct affine {
   TERSEKV_HD static constexpr scale fit(float smallest, float largest) {
     if (!(largest > smallest)) return {half{}, from_float<half>(smallest)};
     const half low = round_down(smallest);
-    constexpr float levels = static_cast<float>(top), most = levels * largest_half;
-    const float range = largest - to_float(low);  // infinite when the two ends are far enough apart
-    return {round_up((range < most ? range : most) / levels), low};
+    return {round_up((largest - to_float(low)) / static_cast<float>(top)), low};
   }
   TERSEKV_HD static constexpr std::uint32_t code(float x, float low, float inverse) {
     return rounded(clamp((x - low) * inverse, 0.0f, static_cast<float>(top))) & top;
@@ -78,10 +78,9 @@ struct symmetric {
   static constexpr std::uint32_t sign = 1u << (Bits - 1), mask = (1u << Bits) - 1;
 
   TERSEKV_HD static constexpr scale fit(float smallest, float largest) {
-    constexpr float levels = static_cast<float>(sign - 1), most = levels * largest_half;
-    const float range = largest > -smallest ? largest : -smallest;
-    if (!(range > 0)) return {};
-    return {round_up((range < most ? range : most) / levels), half{}};
+    const float magnitude = largest > -smallest ? largest : -smallest;
+    if (!(magnitude > 0)) return {};
+    return {round_up(magnitude / static_cast<float>(sign - 1)), half{}};
   }
   TERSEKV_HD static constexpr std::uint32_t code(float x, float, float inverse) {
     constexpr float levels = static_cast<float>(sign - 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// grouped_format: each row alone, in groups of channels with one grid each. int8, int4, affine, symmetric and the values
-// of kivi are written so.
+// grouped_format: each row alone, in groups of channels with one grid each. int8, int4, affine, symmetric and values of
+// kivi are written so.
 //
 // Read before: codec/grid.hpp, codec/layout.hpp, `format` in policy.hpp.
 #pragma once
@@ -20,7 +20,7 @@ namespace tersekv {
 template <class Grid, int Group, class Reopen, class Layout>
 struct grouped_format;
 
-/// Tile: planes codes [rows, dim * bits / 8], step [rows, groups] f16, then, where the grid has one, low [rows, groups].
+/// Tile: planes codes [rows, dim * bits / 8], step [rows, groups] f16, and, where the grid has one, low [rows, groups].
 template <class Grid, int Group, class Reopen>
 struct grouped_format<Grid, Group, Reopen, layout::rows>
     : detail::row_planes<grouped_format<Grid, Group, Reopen, layout::rows>> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tersekv/codec/kivi.hpp
 //
-// kivi<Bits, Group, Window>: keys per channel over Group tokens, values per token over Group channels, the newest Window
-// rows in 16 bit.
+// kivi<Bits, Group, Window>: keys per channel over Group tokens, values per token over Group channels, the newest
+// Window rows in 16 bit.
 //
 // Paper     Liu et al., "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", ICML 2024, arXiv:2402.02750
 // Formula   low = min(x)   step = (max(x) - low) / (2^Bits - 1)   u = round((x - low) / step)   x' = step * u + low
@@ -10,8 +10,9 @@
 // Shapes    keys: codes [rows / Group, dim, Group * Bits / 32] int32, tokens from the low bits on; step, low
 //           [rows / Group, dim] f16     values: codes [rows, dim * Bits / 32]; step, low [rows, dim / Group] f16
 // Differs   keys and values share one window of Window .. Window + Group - 1 rows, from which the oldest Group rows are
-//           packed at a time; the paper lets the key window grow to Window and then empties it, and keeps exactly Window
-//           values. low is rounded down and step up to 16 bit before codes are found, so that no number is clipped
+//           packed at a time; the paper lets the key window grow to Window and then empties it, and keeps exactly
+//           Window values. low is rounded down and step up to 16 bit before codes are found, so that no number is
+//           clipped
 // Cost      Bits + 32 / Group bits per packed number, 16 per number of the window: 3.0 at 2 bits in groups of 32
 // Needs     a value dimension that is a multiple of Group, or smaller
 // With      eviction: rows leave the window for good, and packed groups are opened only where two half-empty pages are
@@ -36,7 +37,7 @@ struct channel_format;
 template <class Grid, int Span, class Reopen>
 struct channel_format<Grid, Span, Reopen, layout::rows> {
   static_assert(Span > 0 && Span * Grid::bits % 32 == 0,
-                "tersekv::kivi: the codes of a group must fill words of 32 bits; take a Group that is a multiple of 32");
+                "tersekv::kivi: the codes of a group must fill words of 32 bits; take a Group that 32 divides");
   static_assert(Grid::numbers == 2);
   static constexpr int span = Span;
   static constexpr bool opens = Reopen::opens;

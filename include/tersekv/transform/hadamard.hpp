@@ -21,8 +21,8 @@
 
 namespace tersekv {
 
-/// A transform answers, in place: key(k) and query(q), which keep <k, q>; value(v) and output(o), which undo each other;
-/// restore_key(k), which undoes key(k).
+/// A transform answers, in place: key(k) and query(q), which keep <k, q>; value(v) and output(o), which undo each
+/// other; restore_key(k), which undoes key(k).
 template <class T>
 concept transform = requires(const T t, float* x, int dim) {
   t.check(dim);

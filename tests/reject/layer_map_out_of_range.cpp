@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: tersekv::layer_map: an item names a layer that does not exist
+#include <tersekv/cache.hpp>
+#include <tersekv/share/layer_map.hpp>
+#if defined(TERSEKV_REJECT)
+using recipe = tersekv::cache<tersekv::cpu, tersekv::layer_map<"0_0_3">>;
+#else
+using recipe = tersekv::cache<tersekv::cpu, tersekv::layer_map<"0_0_2">>;
+#endif
+static_assert(sizeof(recipe) > 0);
