@@ -16,9 +16,9 @@ int main() {
   };
 
   // [ten lines]
-  auto cache = kv::make_cache({.layers = 4, .query_heads = 8, .kv_heads = 2, .head_dim = 64},
-                              kv::cpu{}, kv::h2o{.heavy = 256, .recent = 256}, kv::d2o{}, kv::kivi<2>{});
-  auto chat = cache.open();                       // a sequence; its memory is freed when it goes out of scope
+  auto cache = kv::make_cache({.layers = 4, .query_heads = 8, .kv_heads = 2, .head_dim = 64}, kv::cpu{},
+                              kv::h2o{.heavy = 256, .recent = 256}, kv::d2o{}, kv::kivi<2>{});
+  auto chat = cache.open();                          // a sequence; its memory is freed when it goes out of scope
   for (int n = 2048; chat.length() < 2100; n = 1) {  // a prompt, then one token at a time
     auto step = chat.step(n);
     for (int layer = 0; layer < 4; ++layer) {
@@ -26,7 +26,7 @@ int main() {
       if (cache.owns(layer)) step.append(layer, kv::view(k.data(), n, 2, 64), kv::view(v.data(), n, 2, 64));
       step.attend(layer, kv::view(q.data(), n, 8, 64), kv::view(out.data(), n, 8, 64));
     }
-    step.commit();                                // rows become permanent; trim and pack happen here, only here
+    step.commit();  // rows become permanent; trim and pack happen here, only here
   }
   kv::print(kv::report(cache));
   // [ten lines]

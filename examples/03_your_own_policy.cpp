@@ -13,13 +13,13 @@ namespace kv = tersekv;
 // Keep the rows whose attention, averaged over the queries that could see them, is largest - and the newest ones.
 struct mean_attention {
   using role = tersekv::role::evict;
-  using needs = tersekv::list<tersekv::fact::attention_mass>;         // a signal; nobody pays for those not named
-  using provides = tersekv::list<tersekv::fact::comparable_scores>;   // so budgets such as ada may compare heads
-  static constexpr std::string_view name = "mean_attention";          // for recipes as strings
-  static constexpr int columns = 2;                                   // per row: attention received, queries seen
+  using needs = tersekv::list<tersekv::fact::attention_mass>;        // a signal; nobody pays for those not named
+  using provides = tersekv::list<tersekv::fact::comparable_scores>;  // so budgets such as ada may compare heads
+  static constexpr std::string_view name = "mean_attention";         // for recipes as strings
+  static constexpr int columns = 2;                                  // per row: attention received, queries seen
 
-  int rows = 64;     // budget per head  [rows]
-  int recent = 8;    // newest rows, always kept  [rows]
+  int rows = 64;   // budget per head  [rows]
+  int recent = 8;  // newest rows, always kept  [rows]
   kv::trigger when = kv::every_step;
 
   void observe(std::span<float> state, const kv::observation& o) const {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // How is a prompt encoded when layers read rows that a higher layer writes? In passes, until nothing changes.
 //
-// Under lckv<2> all layers but the lowest and the highest read the rows of layer 6, which are not there yet when a prompt
-// enters layer 1. So layers 1 to 6 are run again and again; each pass reads what the one before staged. Decoding needs
-// one pass: a token does not read its own entry there.
+// Under lckv<2> all layers but the lowest and the highest read the rows of layer 6, which are not there yet when a
+// prompt enters layer 1. So layers 1 to 6 are run again and again; each pass reads what the one before staged. Decoding
+// needs one pass: a token does not read its own entry there.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -16,7 +16,7 @@ using numbers = std::vector<float>;
 
 constexpr int layers = 8, heads = 2, dim = 16, width = heads * dim, tokens = 40;
 
-struct layer {  // no more than what matters here: projections, attention, residual
+struct layer {         // no more than what matters here: projections, attention, residual
   numbers q, k, v, o;  // [width, width]
 };
 

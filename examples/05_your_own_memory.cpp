@@ -24,7 +24,8 @@ int main() {
     for (int h = 0; h < heads; ++h) {
       auto& mine = rows[static_cast<std::size_t>(h)];
       const kv::head_trim& trim = trims[static_cast<std::size_t>(h)];
-      for (const kv::row_move& move : trim.moves) mine[static_cast<std::size_t>(move.to)] = mine[static_cast<std::size_t>(move.from)];
+      for (const kv::row_move& move : trim.moves)
+        mine[static_cast<std::size_t>(move.to)] = mine[static_cast<std::size_t>(move.from)];
       mine.resize(static_cast<std::size_t>(trim.rows));
       if (n > 1)
         std::cout << "head " << h << ": " << trim.kept.size() << " rows stay, " << trim.moves.size() << " move, "

@@ -67,7 +67,8 @@ TEST_CASE("a recipe given as a string behaves as the type it names", "[any_cache
 }
 
 TEST_CASE("a menu lists how its recipes are written", "[any_cache]") {
-  CHECK(some().names() == std::vector<std::string>{"full", "dense=f32", "dense=f32,h2o=heavy+recent", "numbered=2+32", "numbered=4+64"});
+  CHECK(some().names() ==
+        std::vector<std::string>{"full", "dense=f32", "dense=f32,h2o=heavy+recent", "numbered=2+32", "numbered=4+64"});
 }
 
 TEST_CASE("numbers at the end may be left out, template numbers select the recipe", "[any_cache]") {
@@ -80,7 +81,8 @@ TEST_CASE("numbers at the end may be left out, template numbers select the recip
 }
 
 TEST_CASE("what is misspelt is refused with what is available", "[any_cache]") {
-  for (const char* bad : {"h20=3,dense=f32", "dense=f32,dense=f32", "h2o=1+2", "full,dense=f32", "dense", "h2o=x,dense=f32", "h2o=,dense=f32"}) {
+  for (const char* bad : {"h20=3,dense=f32", "dense=f32,dense=f32", "h2o=1+2", "full,dense=f32", "dense",
+                          "h2o=x,dense=f32", "h2o=,dense=f32"}) {
     CAPTURE(bad);
     CHECK(refusal(bad).find("dense=f32,h2o=heavy+recent") != std::string::npos);
   }
@@ -100,9 +102,12 @@ TEST_CASE("no string crashes the recipe parser", "[any_cache]") {
     std::string recipe = trial % 2 ? "dense=f32,h2o=12+34" : "numbered=2+32";
     for (int edits = static_cast<int>(engine() % 4); edits > 0; --edits) {
       const std::size_t at = engine() % (recipe.size() + 1);
-      if (engine() % 3 == 0) recipe.insert(at, 1, letters[engine() % letters.size()]);
-      else if (at < recipe.size() && engine() % 2) recipe.erase(at, 1);
-      else if (at < recipe.size()) recipe[at] = letters[engine() % letters.size()];
+      if (engine() % 3 == 0)
+        recipe.insert(at, 1, letters[engine() % letters.size()]);
+      else if (at < recipe.size() && engine() % 2)
+        recipe.erase(at, 1);
+      else if (at < recipe.size())
+        recipe[at] = letters[engine() % letters.size()];
     }
     try {
       menu.make(shape, recipe, kv::cpu{});

@@ -25,9 +25,15 @@ double worst_over(test::stream& s, const std::vector<int>& chunks) {
 TEST_CASE("attention over an f32 cache equals float64 attention for every shape", "[attend]") {
   struct {
     int query_heads, kv_heads, head_dim, value_dim;
-  } const shapes[] = {{1, 1, 8, 8}, {4, 4, 16, 16}, {8, 1, 24, 24}, {8, 2, 40, 40}, {6, 2, 64, 16}, {2, 1, 7, 33}, {14, 2, 128, 128}};
+  } const shapes[] = {{1, 1, 8, 8},   {4, 4, 16, 16}, {8, 1, 24, 24},   {8, 2, 40, 40},
+                      {6, 2, 64, 16}, {2, 1, 7, 33},  {14, 2, 128, 128}};
   for (const auto& x : shapes) {
-    test::stream s({.layers = 1, .query_heads = x.query_heads, .kv_heads = x.kv_heads, .head_dim = x.head_dim, .value_dim = x.value_dim}, 71, 7);
+    test::stream s({.layers = 1,
+                    .query_heads = x.query_heads,
+                    .kv_heads = x.kv_heads,
+                    .head_dim = x.head_dim,
+                    .value_dim = x.value_dim},
+                   71, 7);
     CAPTURE(x.query_heads, x.kv_heads, x.head_dim, x.value_dim);
     CHECK(worst_over(s, {1}) < 1e-5);
     CHECK(worst_over(s, {33, 1, 1, 36}) < 1e-5);
@@ -76,14 +82,19 @@ TEST_CASE("strided views of 16-bit numbers are read and written in place", "[att
   const auto numbers = test::normal(static_cast<std::size_t>(n * heads * dim), 11);
   std::vector<kv::bfloat16> fused(numbers.size());
   for (std::size_t i = 0; i < numbers.size(); ++i) fused[i] = kv::from_float<kv::bfloat16>(numbers[i]);
-  const auto part = [&](int head, int count) { return kv::view(fused.data() + head * dim, n, count, dim, heads * dim); };
-  auto cache = kv::make_cache({.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = dim}, kv::cpu{}, kv::dense<float>{});
+  const auto part = [&](int head, int count) {
+    return kv::view(fused.data() + head * dim, n, count, dim, heads * dim);
+  };
+  auto cache =
+      kv::make_cache({.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = dim}, kv::cpu{}, kv::dense<float>{});
   auto chat = cache.open();
   auto step = chat.step(n);
   step.append(0, part(0, 2), part(2, 2));
   std::vector<kv::half> out(static_cast<std::size_t>(4 * n * dim + 3));
   step.attend(0, part(4, 4), kv::view(out.data(), n, 4, dim, dim, n * dim));  // [query_heads, n, dim]: heads first
-  const auto number = [&](int t, int head, int c) { return kv::to_float(fused[static_cast<std::size_t>((t * heads + head) * dim + c)]); };
+  const auto number = [&](int t, int head, int c) {
+    return kv::to_float(fused[static_cast<std::size_t>((t * heads + head) * dim + c)]);
+  };
   for (int h = 0; h < 4; ++h)
     for (int t = 0; t < n; ++t) {
       std::vector<std::vector<float>> rows;
@@ -93,10 +104,13 @@ TEST_CASE("strided views of 16-bit numbers are read and written in place", "[att
           for (int c = 0; c < dim; ++c) rows.back().push_back(number(first >= 4 ? t : p, first, c));
         }
       std::vector<const float*> keys, values;
-      for (int p = 0; p <= t; ++p) keys.push_back(rows[static_cast<std::size_t>(p)].data()), values.push_back(rows[static_cast<std::size_t>(t + 1 + p)].data());
+      for (int p = 0; p <= t; ++p)
+        keys.push_back(rows[static_cast<std::size_t>(p)].data()),
+            values.push_back(rows[static_cast<std::size_t>(t + 1 + p)].data());
       const auto want = test::attention(rows.back().data(), keys, values, dim, dim, 1 / std::sqrt(8.0));
       for (int c = 0; c < dim; ++c)
-        CHECK(kv::to_float(out[static_cast<std::size_t>((h * n + t) * dim + c)]) == Approx(want[static_cast<std::size_t>(c)]).margin(2e-3));
+        CHECK(kv::to_float(out[static_cast<std::size_t>((h * n + t) * dim + c)]) ==
+              Approx(want[static_cast<std::size_t>(c)]).margin(2e-3));
     }
 }
 

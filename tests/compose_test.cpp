@@ -19,7 +19,8 @@ struct even_positions {
   int rows = 8;
   kv::trigger when = kv::every_step;
   void score(const kv::scored_head& head, std::span<float> out) const {
-    for (int i = 0; i < head.rows(); ++i) out[static_cast<std::size_t>(i)] = head.position[static_cast<std::size_t>(i)] % 2 == 0 ? 1.0f : 0.0f;
+    for (int i = 0; i < head.rows(); ++i)
+      out[static_cast<std::size_t>(i)] = head.position[static_cast<std::size_t>(i)] % 2 == 0 ? 1.0f : 0.0f;
   }
   kv::protection protects(kv::row r) const { return r.age == 0 ? kv::protection::recent : kv::protection::none; }
   int budget() const { return rows; }
@@ -51,7 +52,8 @@ TEST_CASE("a recipe can be asked whether it composes", "[compose]") {
 }
 
 TEST_CASE("tuning travels from the braces to the policy", "[compose]") {
-  auto cache = kv::make_cache({.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 8}, kv::h2o{.heavy = 3, .recent = 5}, kv::cpu{});
+  auto cache = kv::make_cache({.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 8},
+                              kv::h2o{.heavy = 3, .recent = 5}, kv::cpu{});
   CHECK(cache.evict().heavy == 3);
   CHECK(cache.evict().recent == 5);
   CHECK_THROWS_AS(kv::make_cache(cache.shape(), kv::h2o{.heavy = 0, .recent = 0}, kv::cpu{}), kv::shape_error);

@@ -43,7 +43,8 @@ TEST_CASE("a bad layer map is refused with the item that is wrong", "[layer_plan
 
 TEST_CASE("maps can be looked at while compiling", "[layer_plan]") {
   static_assert(kv::layer_plan::items("0_1_1s") == 3);
-  static_assert(kv::layer_plan::items("0_1_") == 0 && kv::layer_plan::items("") == 0 && kv::layer_plan::items("0_x") == 0);
+  static_assert(kv::layer_plan::items("0_1_") == 0 && kv::layer_plan::items("") == 0 &&
+                kv::layer_plan::items("0_x") == 0);
   static_assert(kv::layer_plan::largest_item("0_12s_3") == 12);
   SUCCEED();
 }
@@ -101,15 +102,15 @@ TEST_CASE("only the closed range of upward reads is repeated", "[layer_plan]") {
 TEST_CASE("bottom maps need one pass, every top and middle map needs several", "[layer_plan]") {
   for (const char* text : {"0_1_2_3_3_3_3_3", "0_1_2_2_2_2_2_7", "0_0_2_2_4_4_6_6"})
     CHECK_FALSE(kv::layer_plan::parse(text).cyclic());
-  for (const char* text : {"0_1_2_7_7_7_7_7", "0_1_6_6_6_6_6_7", "0_3_3_3_5_5_7_7", "0_1_2_5_5_5_5_5", "0_1_4_4_4_4_4_7",
-                           "0_2_2_2_4_4_6_6"})
+  for (const char* text : {"0_1_2_7_7_7_7_7", "0_1_6_6_6_6_6_7", "0_3_3_3_5_5_7_7", "0_1_2_5_5_5_5_5",
+                           "0_1_4_4_4_4_4_7", "0_2_2_2_4_4_6_6"})
     CHECK(kv::layer_plan::parse(text).cyclic());
 }
 
 TEST_CASE("a window belongs to the reader; a slot keeps what its widest reader sees", "[layer_plan]") {
   // MixAttention: slot 0 is written by layer 0, read by layers 0 and 6; slot 1 by two windowed layers
-  const auto mix = kv::layer_plan::parse(
-      "0_1s_1s_3s_3s_3s_0_7s_7s_9s_9s_9s_12_13s_13s_15s_15s_15s_12_19s_19s_19s", 1024);
+  const auto mix =
+      kv::layer_plan::parse("0_1s_1s_3s_3s_3s_0_7s_7s_9s_9s_9s_12_13s_13s_15s_15s_15s_12_19s_19s_19s", 1024);
   CHECK(mix.retained(0) == 0);
   CHECK(mix.retained(1) == 1024);
   CHECK(mix.window(0) == 0);

@@ -53,7 +53,8 @@ TEST_CASE("an engine that owns its memory keeps the rows that a cache keeps", "[
       auto& rows = memory[static_cast<std::size_t>(h)];
       const auto& trim = trims[static_cast<std::size_t>(h)];
       const int before = static_cast<int>(rows.size());
-      for (const kv::row_move m : trim.moves) rows[static_cast<std::size_t>(m.to)] = rows[static_cast<std::size_t>(m.from)];
+      for (const kv::row_move m : trim.moves)
+        rows[static_cast<std::size_t>(m.to)] = rows[static_cast<std::size_t>(m.from)];
       rows.resize(static_cast<std::size_t>(trim.rows));
       CHECK(rows == chat.positions(0, h));
       CHECK(std::vector<int>(plan.positions(h).begin(), plan.positions(h).end()) == rows);

@@ -113,8 +113,10 @@ TEST_CASE("wrong calls are refused with a sentence and change nothing", "[step]"
   }
   CHECK(chat.length() == 12);
   CHECK(test::worst_error(s, test::feed(cache, chat, s, 8), 12, 8) < 1e-5);
-  CHECK_THROWS_AS(kv::make_cache({.layers = 1, .query_heads = 3, .kv_heads = 2, .head_dim = 8}, kv::cpu{}), kv::shape_error);
-  CHECK_THROWS_AS(kv::make_cache({.layers = 0, .query_heads = 2, .kv_heads = 2, .head_dim = 8}, kv::cpu{}), kv::shape_error);
+  CHECK_THROWS_AS(kv::make_cache({.layers = 1, .query_heads = 3, .kv_heads = 2, .head_dim = 8}, kv::cpu{}),
+                  kv::shape_error);
+  CHECK_THROWS_AS(kv::make_cache({.layers = 0, .query_heads = 2, .kv_heads = 2, .head_dim = 8}, kv::cpu{}),
+                  kv::shape_error);
   CHECK_THROWS_AS(kv::view(static_cast<float*>(nullptr), 1, 1, 1), kv::shape_error);
 }
 

@@ -40,10 +40,14 @@ struct stream {
   }
   kv::view keys(int layer, int first, int n) { return rows(k[at(layer)], first, n, shape.kv_heads, shape.head_dim); }
   kv::view values(int layer, int first, int n) { return rows(v[at(layer)], first, n, shape.kv_heads, shape.value_dim); }
-  kv::view queries(int layer, int first, int n) { return rows(q[at(layer)], first, n, shape.query_heads, shape.head_dim); }
+  kv::view queries(int layer, int first, int n) {
+    return rows(q[at(layer)], first, n, shape.query_heads, shape.head_dim);
+  }
   const float* key(int layer, int t, int h) const { return row(k[at(layer)], t, h, shape.kv_heads, shape.head_dim); }
   const float* value(int layer, int t, int h) const { return row(v[at(layer)], t, h, shape.kv_heads, shape.value_dim); }
-  const float* query(int layer, int t, int h) const { return row(q[at(layer)], t, h, shape.query_heads, shape.head_dim); }
+  const float* query(int layer, int t, int h) const {
+    return row(q[at(layer)], t, h, shape.query_heads, shape.head_dim);
+  }
 
  private:
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
@@ -101,7 +105,8 @@ inline std::vector<double> attention(const float* q, const std::vector<const flo
 }
 
 /// Exact causal attention of token t of the stream over the given positions (all up to t when empty).
-inline std::vector<double> exact(const stream& s, int layer, int t, int query_head, const std::vector<int>& positions = {}) {
+inline std::vector<double> exact(const stream& s, int layer, int t, int query_head,
+                                 const std::vector<int>& positions = {}) {
   const int h = query_head / s.shape.group();
   std::vector<const float*> keys, values;
   if (positions.empty())

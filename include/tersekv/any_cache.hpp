@@ -58,14 +58,18 @@ struct erased_cache_of final : erased_cache {
   struct step_of final : erased_step {
     step_of(sequence_type& s, int n, step_options o) : step(s, n, o) {}
     void append(int layer, const view& k, const view& v) override { step.append(layer, k, v); }
-    void attend(int layer, const view& q, const view& out, std::span<float> l) override { step.attend(layer, q, out, l); }
+    void attend(int layer, const view& q, const view& out, std::span<float> l) override {
+      step.attend(layer, q, out, l);
+    }
     float change(int layer) const override { return step.change(layer); }
     void commit(int accepted) override { step.commit(accepted); }
     typename Cache::step_type step;
   };
   struct sequence_of final : erased_sequence {
     explicit sequence_of(sequence_type s) : sequence(std::move(s)) {}
-    std::unique_ptr<erased_step> step(int n, step_options o) override { return std::make_unique<step_of>(sequence, n, o); }
+    std::unique_ptr<erased_step> step(int n, step_options o) override {
+      return std::make_unique<step_of>(sequence, n, o);
+    }
     std::unique_ptr<erased_sequence> fork() const override { return std::make_unique<sequence_of>(sequence.fork()); }
     int length() const override { return sequence.length(); }
     std::vector<int> positions(int slot, int head) const override { return sequence.positions(slot, head); }
@@ -254,14 +258,17 @@ class menu {
  private:
   struct entry {
     std::vector<std::string> spelling;
-    std::function<std::unique_ptr<detail::erased_cache>(const std::vector<std::string>&, const model_shape&, const std::any&)>
+    std::function<std::unique_ptr<detail::erased_cache>(const std::vector<std::string>&, const model_shape&,
+                                                        const std::any&)>
         make;
   };
 
   template <class P>
   static std::string item_spelling() {
-    if constexpr (detail::is_backend<P>) return {};
-    else return detail::spelling<P>();
+    if constexpr (detail::is_backend<P>)
+      return {};
+    else
+      return detail::spelling<P>();
   }
 
   /// Null when the items are not these policies, one each.
@@ -279,13 +286,17 @@ class menu {
   }
   template <class P>
   static bool has_backend(const std::any& backend) {
-    if constexpr (detail::is_backend<P>) return std::any_cast<P>(&backend) != nullptr;
-    else return true;
+    if constexpr (detail::is_backend<P>)
+      return std::any_cast<P>(&backend) != nullptr;
+    else
+      return true;
   }
   template <class P>
   static bool matches(const std::vector<std::string>& items) {
-    if constexpr (detail::is_backend<P>) return true;
-    else return item_of<P>(items) != nullptr;
+    if constexpr (detail::is_backend<P>)
+      return true;
+    else
+      return item_of<P>(items) != nullptr;
   }
   template <class P>
   static const std::string* item_of(const std::vector<std::string>& items) {
@@ -296,7 +307,8 @@ class menu {
   }
   template <class P>
   static P policy(const std::vector<std::string>& items, const std::any& backend) {
-    if constexpr (detail::is_backend<P>) return std::any_cast<P>(backend);
+    if constexpr (detail::is_backend<P>)
+      return std::any_cast<P>(backend);
     else {
       const std::string* item = item_of<P>(items);
       std::vector<double> numbers;

@@ -38,8 +38,8 @@ class basic_cache {
   basic_cache(const model_shape& shape, const std::tuple<Ps...>& ps)
       : core_(std::make_shared<core_type>(shape, detail::choose<Backend>(ps), detail::choose<Share>(ps),
                                           detail::choose<Evict>(ps), detail::choose<Budget>(ps),
-                                          detail::choose<Merge>(ps), detail::choose<Codec>(ps), detail::choose<Read>(ps),
-                                          detail::choose<Rotary>(ps))) {}
+                                          detail::choose<Merge>(ps), detail::choose<Codec>(ps),
+                                          detail::choose<Read>(ps), detail::choose<Rotary>(ps))) {}
 
   /// A new, empty sequence. It may outlive the cache object.
   sequence_type open() { return sequence_type(core_); }
@@ -78,8 +78,10 @@ class basic_cache {
 template <class... Ps>
 auto make_cache(const model_shape& shape, Ps... policies) {
   using recipe = detail::composed<Ps...>;
-  if constexpr (recipe::good) return typename recipe::type(shape, std::tuple<Ps...>(std::move(policies)...));
-  else return typename recipe::type(shape, std::tuple<>());  // the compiler has already said what is wrong
+  if constexpr (recipe::good)
+    return typename recipe::type(shape, std::tuple<Ps...>(std::move(policies)...));
+  else
+    return typename recipe::type(shape, std::tuple<>());  // the compiler has already said what is wrong
 }
 
 /// What a cache or a sequence holds.

@@ -32,10 +32,13 @@ class commit_job {
       : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads) {}
 
   void run() {
-    if (request_.accepted < request_.tokens && request_.tokens > separate_queries && (Core::needs_logits || Core::needs_window))
+    if (request_.accepted < request_.tokens && request_.tokens > separate_queries &&
+        (Core::needs_logits || Core::needs_window))
       throw usage_error("tersekv::step::commit: " + std::to_string(request_.accepted) + " of " +
-                        std::to_string(request_.tokens) + " tokens accepted, but this recipe observes attention, which is "
-                        "kept per query only for steps of up to " + std::to_string(separate_queries) + " tokens");
+                        std::to_string(request_.tokens) +
+                        " tokens accepted, but this recipe observes attention, which is "
+                        "kept per query only for steps of up to " +
+                        std::to_string(separate_queries) + " tokens");
     due_ = trim_is_due();
     for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
     buffer<half> ring = next_ring();
@@ -61,9 +64,7 @@ class commit_job {
   int seen() const { return sequence_.length_ + request_.accepted; }
 
   // ------------------------------------------------------------------------------------------------------------- when
-  bool is_prompt() const {
-    return request_.more || sequence_.in_prompt_ || (request_.tokens > 1 && !request_.decode);
-  }
+  bool is_prompt() const { return request_.more || sequence_.in_prompt_ || (request_.tokens > 1 && !request_.decode); }
   bool trim_is_due() const {
     const trigger when = core_.evict.when;
     if (request_.more) return when.chunks;
@@ -103,8 +104,8 @@ class commit_job {
     count_rows(s);
   }
 
-  /// Cheap test before anything is scored. A budget that spreads rows may give a head less than the eviction policy asks
-  /// for; decide() knows.
+  /// Cheap test before anything is scored. A budget that spreads rows may give a head less than the eviction policy
+  /// asks for; decide() knows.
   bool over_budget(int s) {
     if constexpr (requires { Core::evict_type::keeps_all; }) return false;
     using budget = typename Core::budget_type;
@@ -123,7 +124,8 @@ class commit_job {
       const int slots = head.slots();
       p.state.assign(at((slots + request_.accepted) * columns), 0.0f);
       for (int i = 0; i < slots; ++i) std::copy_n(head.state(i).data(), columns, p.state.data() + i * columns);
-      const float* keys = work_.keys[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * core_.shape.head_dim;
+      const float* keys =
+          work_.keys[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * core_.shape.head_dim;
       const std::vector<float>& mass = sum_mass(s, h, slots);
       for (int i = 0; i < slots + request_.accepted; ++i) {
         const bool staged = i >= slots;
@@ -177,7 +179,8 @@ class commit_job {
     head_plan& p = plan(s, h);
     rows_type& head = rows(s, h);
     trim_head& t = work_.trims[at(h)];
-    p.source.clear(), t.position.clear(), t.state.clear(), t.last_attention.clear(), t.window_attention.clear(), t.keys.clear();
+    p.source.clear(), t.position.clear(), t.state.clear(), t.last_attention.clear(), t.window_attention.clear(),
+        t.keys.clear();
     for (int i = 0; i < head.slots(); ++i)
       if (head.position()[at(i)] >= 0) p.source.push_back(i), t.position.push_back(head.position()[at(i)]);
     for (int j = 0; j < request_.accepted; ++j)
@@ -248,7 +251,7 @@ class commit_job {
       block.queries = w.queries.data(), block.position = w.query_position.data();
       block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
       head_source<Core> source(core_, work_, head, s, h, request_.tokens, sequence_.length_, w);
-      source.attend(block, request_.accepted, true);
+      source.attend(block, request_.accepted, true, false);
       Core::backend_type::column_mass(block, 0, block.count, 1.0f / static_cast<float>(group), mass.data());
     }
     for (const int i : plan(s, h).source) t.window_attention.push_back(mass[at(i)]);
@@ -263,8 +266,10 @@ class commit_job {
     leave_.clear(), stay_.clear();
     for (int i = 0; i < t.rows(); ++i) {
       // rows that no reader sees any more have nothing to give
-      if (t.keep[at(i)]) stay_.push_back(i);
-      else if (retained == 0 || t.position[at(i)] > seen() - retained) leave_.push_back(i);
+      if (t.keep[at(i)])
+        stay_.push_back(i);
+      else if (retained == 0 || t.position[at(i)] > seen() - retained)
+        leave_.push_back(i);
       const int from = p.source[at(i)];
       if (!t.keep[at(i)] && from < slots) p.leave.push_back(from);
       if (t.keep[at(i)] && from >= slots) p.enter.push_back(from - slots);
@@ -314,8 +319,8 @@ class commit_job {
       p.sinks = 0;
       for (const int j : p.enter) p.sinks += sequence_.length_ + j < core_.codec.sinks;
       const int packed_end = head.sinks() + head.packed();
-      const auto left = static_cast<int>(
-          std::count_if(p.leave.begin(), p.leave.end(), [&](int i) { return i >= packed_end; }));
+      const auto left =
+          static_cast<int>(std::count_if(p.leave.begin(), p.leave.end(), [&](int i) { return i >= packed_end; }));
       const int window = head.window() - left;
       const int open = window + static_cast<int>(p.enter.size()) - p.sinks - core_.codec.window;
       p.pack = open > 0 ? open / Core::page::span * Core::page::span : 0;
@@ -377,8 +382,10 @@ class commit_job {
     for (std::size_t e = 0; e < p.enter.size(); ++e) {
       const int j = p.enter[e];
       const float* state = columns > 0 ? p.state.data() + (slots + j) * columns : nullptr;
-      if (static_cast<int>(e) < p.sinks) head.push_sink(f, key(j), value(j), sequence_.length_ + j, state);
-      else head.push_columns(sequence_.length_ + j, state);
+      if (static_cast<int>(e) < p.sinks)
+        head.push_sink(f, key(j), value(j), sequence_.length_ + j, state);
+      else
+        head.push_columns(sequence_.length_ + j, state);
       if (Core::biased && folded)
         head.set_bias(static_cast<int>(e) < p.sinks ? head.sinks() - 1 : head.slots() - 1, p.bias[at(committed + j)]);
     }

@@ -56,8 +56,9 @@ struct no_backend {
 };
 template <class P, class Role>
 struct incomplete {
-  static_assert(never<P>, "tersekv::cache: this policy names a role that the cache does not know. Roles are in "
-                          "tersekv/policy.hpp, such as tersekv::role::evict.");
+  static_assert(never<P>,
+                "tersekv::cache: this policy names a role that the cache does not know. Roles are in "
+                "tersekv/policy.hpp, such as tersekv::role::evict.");
 };
 template <class P>
 struct incomplete<P, role::evict> {
@@ -68,8 +69,9 @@ struct incomplete<P, role::evict> {
 };
 template <class P>
 struct incomplete<P, role::share> {
-  static_assert(never<P>, "tersekv::cache: this share policy is incomplete. Write: tersekv::layer_plan plan(int layers) "
-                          "const;");
+  static_assert(never<P>,
+                "tersekv::cache: this share policy is incomplete. Write: tersekv::layer_plan plan(int layers) "
+                "const;");
 };
 template <class P>
 struct incomplete<P, role::budget> {
@@ -86,10 +88,11 @@ struct incomplete<P, role::merge> {
 };
 template <class P>
 struct incomplete<P, role::codec> {
-  static_assert(never<P>,
-                "tersekv::cache: this codec is incomplete. Write: using key_format = ...; using value_format = ...; "
-                "static constexpr int window = 0, sinks = 0; key_format for_keys() const; value_format for_values() const; "
-                "formats have span, opens, check, bytes, encode, decode (tersekv/policy.hpp).");
+  static_assert(
+      never<P>,
+      "tersekv::cache: this codec is incomplete. Write: using key_format = ...; using value_format = ...; "
+      "static constexpr int window = 0, sinks = 0; key_format for_keys() const; value_format for_values() const; "
+      "formats have span, opens, check, bytes, encode, decode (tersekv/policy.hpp).");
 };
 template <class P>
 struct incomplete<P, role::read> {
@@ -100,20 +103,27 @@ struct incomplete<P, role::read> {
 };
 template <class P>
 struct incomplete<P, role::rotary> {
-  static_assert(never<P>, "tersekv::cache: this rotation is incomplete. Write: void angles(int positions, int dim, "
-                          "float* turns) const; void turn(float* x, int dim, const float* turns) const;");
+  static_assert(never<P>,
+                "tersekv::cache: this rotation is incomplete. Write: void angles(int positions, int dim, "
+                "float* turns) const; void turn(float* x, int dim, const float* turns) const;");
 };
 template <class P>
 struct incomplete<P, role::backend> {
-  static_assert(never<P>, "tersekv::cache: this backend is incomplete. It must offer the verbs of "
-                          "tersekv/backend/backend.hpp.");
+  static_assert(never<P>,
+                "tersekv::cache: this backend is incomplete. It must offer the verbs of "
+                "tersekv/backend/backend.hpp.");
 };
 
-// -------------------------------------------------------------------------------------------------------- picking roles
+// -------------------------------------------------------------------------------------------------------- picking
+// roles
 template <class P>
-concept names_role = requires { typename P::role; };
+concept names_role = requires {
+  typename P::role;
+};
 template <class P>
-concept names_role_as_value = !names_role<P> && requires { P::role; };
+concept names_role_as_value = !names_role<P> && requires {
+  P::role;
+};
 
 template <class P>
 struct role_of_ {
@@ -149,18 +159,19 @@ struct resolved {
   static constexpr bool has_half =
       ((std::is_same_v<role_of<Ps>, role::key_codec> || std::is_same_v<role_of<Ps>, role::value_codec>) || ...);
   using codec = get<role::codec, std::conditional_t<has_half, halves, dense<half>>>;
-  using all = list<get<role::backend, cpu>, get<role::share, own>, get<role::evict, keep_all>,
-                   get<role::budget, uniform>, get<role::merge, drop>, codec, get<role::read, read_all>,
-                   get<role::rotary, unknown_rotation>>;
+  using all =
+      list<get<role::backend, cpu>, get<role::share, own>, get<role::evict, keep_all>, get<role::budget, uniform>,
+           get<role::merge, drop>, codec, get<role::read, read_all>, get<role::rotary, unknown_rotation>>;
 };
 
-// ---------------------------------------------------------------------------------------------------------------- facts
+// ----------------------------------------------------------------------------------------------------------------
+// facts
 template <class P>
 struct stated_needs {
   using type = list<>;
 };
 template <class P>
-  requires requires { typename P::needs; }
+requires requires { typename P::needs; }
 struct stated_needs<P> {
   using type = typename P::needs;
 };
@@ -169,7 +180,7 @@ struct stated_provides {
   using type = list<>;
 };
 template <class P>
-  requires requires { typename P::provides; }
+requires requires { typename P::provides; }
 struct stated_provides<P> {
   using type = typename P::provides;
 };
@@ -201,8 +212,9 @@ inline constexpr bool implied_need<fact::single_rows_may_leave, P> = evicts_sing
 template <class P>
 inline constexpr bool implied_need<fact::rewritable_rows, P> = folds_rows<P>();
 template <class P>
-inline constexpr bool implied_need<fact::rows_leave, P> =
-    folds_rows<P>() || (std::is_same_v<role_of<P>, role::budget> && !std::is_same_v<P, uniform>);
+inline constexpr bool implied_need<fact::rows_leave, P> = folds_rows<P>() ||
+                                                          (std::is_same_v<role_of<P>, role::budget> &&
+                                                           !std::is_same_v<P, uniform>);
 template <class P>
 inline constexpr bool implied_need<fact::comparable_scores, P> = compares_scores<P>();
 
@@ -214,9 +226,9 @@ inline constexpr bool contains<Fact, list<Fs...>> = (std::is_same_v<Fact, Fs> ||
 template <class Fact, class P>
 inline constexpr bool needs = contains<Fact, typename stated_needs<P>::type> || implied_need<Fact, P>;
 template <class Fact, class P>
-inline constexpr bool provides =
-    contains<Fact, typename stated_provides<P>::type> ||
-    (std::is_same_v<Fact, fact::rows_leave> && std::is_same_v<role_of<P>, role::evict> && !std::is_same_v<P, keep_all>);
+inline constexpr bool provides = contains<Fact, typename stated_provides<P>::type> ||
+                                 (std::is_same_v<Fact, fact::rows_leave> && std::is_same_v<role_of<P>, role::evict> &&
+                                  !std::is_same_v<P, keep_all>);
 
 template <class Fact, class All>
 inline constexpr bool provided = false;
@@ -228,11 +240,12 @@ template <class Fact, class... Ps>
 inline constexpr bool needed<Fact, list<Ps...>> = (needs<Fact, Ps> || ...);
 
 /// In the order in which they are checked: broad needs first.
-using every_fact = list<fact::rows_leave, fact::comparable_scores, fact::attention_mass, fact::last_attention,
-                        fact::query_window, fact::readable_keys, fact::rotation, fact::single_rows_may_leave,
-                        fact::rewritable_rows>;
+using every_fact =
+    list<fact::rows_leave, fact::comparable_scores, fact::attention_mass, fact::last_attention, fact::query_window,
+         fact::readable_keys, fact::rotation, fact::single_rows_may_leave, fact::rewritable_rows>;
 
-// ----------------------------------------------------------------------------------------------------- the first broken
+// ----------------------------------------------------------------------------------------------------- the first
+// broken
 template <bool Broken, class Rule, class Next>
 struct select_rule : std::conditional_t<Broken, std::type_identity<Rule>, Next> {};
 struct all_fine {
@@ -244,8 +257,8 @@ struct missing_fact : all_fine {};
 template <class All, class Fact, class... Facts>
 struct missing_fact<All, list<Fact, Facts...>> : missing_fact<All, list<Facts...>> {};
 template <class... Ps, class Fact, class... Facts>
-  requires(needed<Fact, list<Ps...>> && !provided<Fact, list<Ps...>>)
-struct missing_fact<list<Ps...>, list<Fact, Facts...>> {
+requires(needed<Fact, list<Ps...>> &&
+         !provided<Fact, list<Ps...>>) struct missing_fact<list<Ps...>, list<Fact, Facts...>> {
   template <class... Qs>
   struct culprit;
   template <class Q, class... Qs>
@@ -262,15 +275,24 @@ struct missing_fact<list<Ps...>, list<Fact, Facts...>> {
 template <class P>
 constexpr bool answers_its_role() {
   using R = role_of<P>;
-  if constexpr (std::is_same_v<R, role::share>) return sharer<P>;
-  else if constexpr (std::is_same_v<R, role::evict>) return evictor<P>;
-  else if constexpr (std::is_same_v<R, role::budget>) return budgeter<P>;
-  else if constexpr (std::is_same_v<R, role::merge>) return merger<P>;
-  else if constexpr (std::is_same_v<R, role::codec>) return codec<P>;
-  else if constexpr (std::is_same_v<R, role::read>) return reader<P>;
-  else if constexpr (std::is_same_v<R, role::rotary>) return rotator<P>;
-  else if constexpr (std::is_same_v<R, role::backend>) return backend<P>;
-  else return std::is_same_v<R, role::key_codec> || std::is_same_v<R, role::value_codec>;
+  if constexpr (std::is_same_v<R, role::share>)
+    return sharer<P>;
+  else if constexpr (std::is_same_v<R, role::evict>)
+    return evictor<P>;
+  else if constexpr (std::is_same_v<R, role::budget>)
+    return budgeter<P>;
+  else if constexpr (std::is_same_v<R, role::merge>)
+    return merger<P>;
+  else if constexpr (std::is_same_v<R, role::codec>)
+    return codec<P>;
+  else if constexpr (std::is_same_v<R, role::read>)
+    return reader<P>;
+  else if constexpr (std::is_same_v<R, role::rotary>)
+    return rotator<P>;
+  else if constexpr (std::is_same_v<R, role::backend>)
+    return backend<P>;
+  else
+    return std::is_same_v<R, role::key_codec> || std::is_same_v<R, role::value_codec>;
 }
 
 template <class... Ps>
@@ -315,15 +337,16 @@ template <class... Ps>
 struct first_broken<2, Ps...> : continue_unless<3, typename filled_twice<Ps...>::type, Ps...> {};
 template <class... Ps>
 struct first_broken<3, Ps...>
-    : continue_unless<4,
-                      std::conditional_t<(std::is_same_v<role_of<Ps>, role::backend> || ...), fine, no_backend<Ps...>>,
-                      Ps...> {};
+    : continue_unless<
+          4, std::conditional_t<(std::is_same_v<role_of<Ps>, role::backend> || ...), fine, no_backend<Ps...>>, Ps...> {
+};
 template <class... Ps>
 struct first_broken<4, Ps...> : continue_unless<5, typename incomplete_policy<Ps...>::type, Ps...> {};
 template <class... Ps>
 struct first_broken<5, Ps...> : missing_fact<typename resolved<Ps...>::all, every_fact> {};
 
-// ------------------------------------------------------------------------------------------------------------ the result
+// ------------------------------------------------------------------------------------------------------------ the
+// result
 template <class All>
 struct as_cache;
 template <class... Ps>
@@ -358,9 +381,12 @@ inline constexpr bool composes = is_fine<typename first_broken<1, Ps...>::type>;
 /// The policy with this role among `ps`, or a default one.
 template <class Want, class... Ps>
 Want choose(const std::tuple<Ps...>& ps) {
-  if constexpr ((std::is_same_v<Want, Ps> || ...)) return std::get<Want>(ps);
-  else if constexpr (requires { Want::assemble(ps); }) return Want::assemble(ps);
-  else return Want{};
+  if constexpr ((std::is_same_v<Want, Ps> || ...))
+    return std::get<Want>(ps);
+  else if constexpr (requires { Want::assemble(ps); })
+    return Want::assemble(ps);
+  else
+    return Want{};
 }
 
 }  // namespace detail

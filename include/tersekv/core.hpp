@@ -33,12 +33,12 @@ constexpr bool renumbers_positions() {
 /// What one head's part of a commit will do, found out before anything is changed. A commit sees the head's rows as one
 /// list: the live committed rows, then the accepted staged ones.
 struct head_plan {
-  std::vector<float> state;          // [slots + accepted, columns] after this step's observation
-  std::vector<int> source;           // [rows] row index of the committed rows in the list
-  std::vector<int> leave;            // row indices of committed rows that leave, ascending
-  std::vector<int> enter;            // staged rows that stay, ascending
-  std::vector<float> keys, values;   // [rows, dim] of the list, where a policy needs numbers
-  std::vector<float> bias;           // [rows] after folding
+  std::vector<float> state;            // [slots + accepted, columns] after this step's observation
+  std::vector<int> source;             // [rows] row index of the committed rows in the list
+  std::vector<int> leave;              // row indices of committed rows that leave, ascending
+  std::vector<int> enter;              // staged rows that stay, ascending
+  std::vector<float> keys, values;     // [rows, dim] of the list, where a policy needs numbers
+  std::vector<float> bias;             // [rows] after folding
   std::vector<unsigned char> changed;  // [rows] rewritten by the merger; empty when nothing was folded
   int sinks = 0, pack = 0, pack_from_window = 0;
 };
@@ -69,8 +69,8 @@ struct workspace {
     for (const auto* group : {&keys, &values, &mass, &queries})
       for (const auto& v : *group) add(v);
     for (const per_head& h : heads)
-      for (const auto* v : {&h.queries, &h.out, &h.log_sum_exp, &h.logits, &h.encode_keys, &h.encode_values, &h.tile.keys,
-                            &h.tile.values})
+      for (const auto* v : {&h.queries, &h.out, &h.log_sum_exp, &h.logits, &h.encode_keys, &h.encode_values,
+                            &h.tile.keys, &h.tile.values})
         add(*v);
     for (const head_plan& p : plans)
       for (const auto* v : {&p.keys, &p.values, &p.state}) add(*v);

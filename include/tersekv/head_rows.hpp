@@ -50,7 +50,8 @@ class head_rows {
       : sink_keys_(owner), sink_values_(owner), window_keys_(owner), window_values_(owner), pages_(owner),
         position_(owner), state_(owner), bias_(owner) {}
 
-  // ------------------------------------------------------------------------------------------------------------ reading
+  // ------------------------------------------------------------------------------------------------------------
+  // reading
   int slots() const { return static_cast<int>(position_.size()); }
   int live() const { return slots() - dead_; }
   int packed() const { return packed_; }
@@ -115,7 +116,8 @@ class head_rows {
   bool shared(int i) const { return is_packed(i) && !pages_[at((i - sinks_) / Format::rows)].alone(); }
   int page_of(int i) const { return (i - sinks_) / Format::rows; }
 
-  // ----------------------------------------------------------------------------------------------- changing, no failure
+  // ----------------------------------------------------------------------------------------------- changing, no
+  // failure
   /// Columns of a new row, behind all others; its numbers follow by pack() or push_window().
   void push_columns(int position, const float* state) noexcept {
     position_.push_back(position);
@@ -151,8 +153,10 @@ class head_rows {
   void pack(pool& owner, const Format& f, const float* k, const float* v, int count) noexcept {
     while (count > 0) {
       const int used = packed_ % Format::rows;
-      if (used == 0) pages_.push_back(page_ref(owner));
-      else own_page(owner, f, pages() - 1);
+      if (used == 0)
+        pages_.push_back(page_ref(owner));
+      else
+        own_page(owner, f, pages() - 1);
       const int now = std::min(count, Format::rows - used);
       f.encode(pages_.back().data(), used, now, k, v);
       packed_ += now, count -= now, k += now * f.key_dim, v += now * f.value_dim;
@@ -199,8 +203,10 @@ class head_rows {
       if (dead_ + slack >= Format::rows) close_holes(owner, f);
     } else if constexpr (Format::key_format::opens && Format::value_format::opens) {
       for (int p = 0; p + 1 < pages();) {
-        if (live_in(p) + live_in(p + 1) <= Format::rows && filled(p + 1) == Format::rows) join(owner, f, p);
-        else ++p;
+        if (live_in(p) + live_in(p + 1) <= Format::rows && filled(p + 1) == Format::rows)
+          join(owner, f, p);
+        else
+          ++p;
       }
     }
   }

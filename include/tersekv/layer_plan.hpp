@@ -60,8 +60,8 @@ class layer_plan {
         throw shape_error("tersekv::layer_plan: layer " + std::to_string(i) + " reads layer " + std::to_string(c) +
                           ", but there are layers 0 to " + std::to_string(n - 1));
       if (windowed_[at(i)] && window_ < 1)
-        throw shape_error("tersekv::layer_plan: layer " + std::to_string(i) +
-                          " is windowed ('s'), but the window is " + std::to_string(window_) + "; give one >= 1");
+        throw shape_error("tersekv::layer_plan: layer " + std::to_string(i) + " is windowed ('s'), but the window is " +
+                          std::to_string(window_) + "; give one >= 1");
       slot_of_writer_[at(c)] = 0;
     }
     for (int i = 0; i < n; ++i)
@@ -102,8 +102,7 @@ class layer_plan {
   /// The notation of this plan, as parse() reads it.
   std::string text() const {
     std::string out;
-    for (int i = 0; i < layers(); ++i)
-      out += (i ? "_" : "") + std::to_string(kv(i)) + (windowed_[at(i)] ? "s" : "");
+    for (int i = 0; i < layers(); ++i) out += (i ? "_" : "") + std::to_string(kv(i)) + (windowed_[at(i)] ? "s" : "");
     return out;
   }
 

@@ -65,7 +65,7 @@ TERSEKV_HD constexpr half from_float<half>(float x) {
   if (a > 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7e00u)};
   if (a == 0x7f800000u) return {static_cast<std::uint16_t>(sign | 0x7c00u)};
   if (a >= 0x477fe000u) return {static_cast<std::uint16_t>(sign | 0x7bffu)};  // 65504 and above
-  if (a < 0x38800000u) {                                                     // below 2^-14: add 0.5, read the bits
+  if (a < 0x38800000u) {                                                      // below 2^-14: add 0.5, read the bits
     const float aligned = detail::bit_cast<float>(a) + 0.5f;
     return {static_cast<std::uint16_t>(sign | (detail::bit_cast<std::uint32_t>(aligned) - 0x3f000000u))};
   }

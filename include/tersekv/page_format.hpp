@@ -16,7 +16,7 @@ struct page_format {
   using key_format = typename Codec::key_format;
   using value_format = typename Codec::value_format;
   static constexpr int span = std::lcm(key_format::span, value_format::span);  // rows that are packed together
-  static constexpr int rows = std::lcm(32, span);                             // rows of a page
+  static constexpr int rows = std::lcm(32, span);                              // rows of a page
   static constexpr int largest_summarised_dim = 1024;
 
   page_format(const Codec& codec, const Read& read, int key_dim, int value_dim)
@@ -56,9 +56,7 @@ struct page_format {
     values.decode(page + value_offset_, rows, first, count, value_dim, v);
   }
   /// Bit for bit; the summary of `to` is the caller's business.
-  void move(std::byte* to, int to_row, const std::byte* from, int from_row) const
-    requires(span == 1)
-  {
+  void move(std::byte* to, int to_row, const std::byte* from, int from_row) const requires(span == 1) {
     keys.move(to, to_row, from, from_row, rows, key_dim);
     values.move(to + value_offset_, to_row, from + value_offset_, from_row, rows, value_dim);
   }

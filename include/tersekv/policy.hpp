@@ -205,8 +205,8 @@ concept sharer = requires(const P p, int layers) {
 ///   int budget()                           rows per head, protected ones included
 ///   trigger when                           see above
 /// Optional: `void observe(std::span<float> state, observation)`, `void insert(std::span<float> state,
-/// std::span<const float> key)`, `int queries()` (size of the query window), `bool per_layer = true` (one set of rows for
-/// all heads of a slot: scores are averaged), `bool in_order = true` (rows leave by age, sinks apart).
+/// std::span<const float> key)`, `int queries()` (size of the query window), `bool per_layer = true` (one set of rows
+/// for all heads of a slot: scores are averaged), `bool in_order = true` (rows leave by age, sinks apart).
 template <class P>
 concept evictor = requires(const P p, const scored_head& head, std::span<float> out, row r) {
   { P::columns } -> std::convertible_to<int>;
@@ -218,9 +218,9 @@ concept evictor = requires(const P p, const scored_head& head, std::span<float> 
 
 /// What a budget may look at: one slot at the time of a trim.
 struct budget_request {
-  int rows;   // rows per head that the eviction policy asks for, protected ones included
+  int rows;  // rows per head that the eviction policy asks for, protected ones included
   int slot = 0, slots = 1;
-  int seen = 0;  // tokens of the sequence so far
+  int seen = 0;                                         // tokens of the sequence so far
   std::span<const int> held;                            // [heads] rows now
   std::span<const int> guarded;                         // [heads] protected rows among them
   std::span<const std::span<const float>> scores;       // [heads][rows]; empty unless `needs_scores`
@@ -237,18 +237,18 @@ concept budgeter = requires(const P p, const budget_request& request, std::span<
 
 /// What a merger may read and write of one head: all its rows, in order of position, as floats.
 struct fold_head {
-  std::span<float> keys;             // [n, key_dim]
-  std::span<float> values;           // [n, value_dim]
-  std::span<const int> position;     // [n]
-  std::span<const int> leave, stay;  // ascending row indices, disjoint
-  std::span<const protection> guard;  // [n]
+  std::span<float> keys;                    // [n, key_dim]
+  std::span<float> values;                  // [n, value_dim]
+  std::span<const int> position;            // [n]
+  std::span<const int> leave, stay;         // ascending row indices, disjoint
+  std::span<const protection> guard;        // [n]
   std::span<const unsigned char> writable;  // [n] rows that may be rewritten
-  std::span<unsigned char> changed;  // [n] set by the merger for every row it rewrote
-  std::span<float> state;            // [n, Merge::columns] the merger's own columns
-  std::span<float> bias;             // [n] log of the tokens a row stands for; empty unless `log_mass` is in the recipe
+  std::span<unsigned char> changed;         // [n] set by the merger for every row it rewrote
+  std::span<float> state;                   // [n, Merge::columns] the merger's own columns
+  std::span<float> bias;  // [n] log of the tokens a row stands for; empty unless `log_mass` is in the recipe
   int key_dim = 0, value_dim = 0, seen = 0;
-  /// Row `to` takes over content of the leaving row `from`: marks it as changed and, where rows stand for several tokens,
-  /// moves the mass. Mergers call it once per leaver that they fold.
+  /// Row `to` takes over content of the leaving row `from`: marks it as changed and, where rows stand for several
+  /// tokens, moves the mass. Mergers call it once per leaver that they fold.
   void absorb(int to, int from) const {
     changed[static_cast<std::size_t>(to)] = 1;
     if (bias.empty()) return;
@@ -263,8 +263,8 @@ struct fold_head {
   static std::size_t at(int i, int dim) { return static_cast<std::size_t>(i) * static_cast<std::size_t>(dim); }
 };
 
-/// Folds leaving rows into stayers. `head_state` is a copyable struct kept per sequence, slot and head; `folds` is false
-/// only for drop; `columns` as for evictors, with the same optional `observe`.
+/// Folds leaving rows into stayers. `head_state` is a copyable struct kept per sequence, slot and head; `folds` is
+/// false only for drop; `columns` as for evictors, with the same optional `observe`.
 template <class P>
 concept merger = requires(const P p, fold_head& head, typename P::head_state& state) {
   { P::columns } -> std::convertible_to<int>;

@@ -23,8 +23,8 @@ struct head_report {
 
 struct report_data {
   std::size_t sequences = 0;
-  std::size_t tokens = 0;           // seen, summed over sequences
-  std::size_t rows_seen = 0;        // tokens * slots * kv_heads
+  std::size_t tokens = 0;     // seen, summed over sequences
+  std::size_t rows_seen = 0;  // tokens * slots * kv_heads
   std::size_t rows_kept = 0;
   std::size_t page_bytes = 0;       // packed pages (pages shared by forks count once per sequence here)
   std::size_t window_bytes = 0;     // full-precision rows
@@ -48,8 +48,8 @@ struct report_data {
     out << "cache: " << sequences << (sequences == 1 ? " sequence, " : " sequences, ") << tokens << " tokens seen\n";
     row("rows kept", "%zu of %zu (%.1f %%)", rows_kept, rows_seen,
         rows_seen ? 100.0 * static_cast<double>(rows_kept) / static_cast<double>(rows_seen) : 0.0);
-    row("bytes held", "%zu (pages %zu, full precision %zu, columns %zu%s)", bytes, page_bytes, window_bytes, column_bytes,
-        ring_bytes ? ", queries" : "");
+    row("bytes held", "%zu (pages %zu, full precision %zu, columns %zu%s)", bytes, page_bytes, window_bytes,
+        column_bytes, ring_bytes ? ", queries" : "");
     row("bits per number", "%.2f", bits_per_number);
     row("bytes per token", "%.1f", bytes_per_token);
     row("compression", "%.2fx against 16 bit, all rows (%zu bytes)", compression, full_bytes_f16);

@@ -67,7 +67,9 @@ class row_plan {
   /// n rows behind the rows of every head. keys [kv_heads][n, key_dim]: only for policies that look at keys on arrival.
   void append(int n, std::span<const std::span<const float>> keys = {}) {
     if (n < 0) throw shape_error("tersekv::row_plan::append: " + std::to_string(n) + " rows");
-    constexpr bool wants_keys = requires(std::span<float> s, std::span<const float> k) { std::declval<const Evict&>().insert(s, k); };
+    constexpr bool wants_keys = requires(std::span<float> s, std::span<const float> k) {
+      std::declval<const Evict&>().insert(s, k);
+    };
     if (wants_keys && n > 0 && keys.size() != heads_.size())
       throw shape_error("tersekv::row_plan::append: this policy looks at keys; give one span per head, " +
                         std::to_string(heads_.size()) + " in all");
@@ -77,7 +79,8 @@ class row_plan {
         heads_[h].state.resize(heads_[h].state.size() + Evict::columns, 0.0f);
         if constexpr (wants_keys) {
           const std::size_t dim = keys[h].size() / static_cast<std::size_t>(n);
-          evict_.insert(state_of(h, heads_[h].position.size() - 1), keys[h].subspan(static_cast<std::size_t>(i) * dim, dim));
+          evict_.insert(state_of(h, heads_[h].position.size() - 1),
+                        keys[h].subspan(static_cast<std::size_t>(i) * dim, dim));
         }
       }
     seen_ += n;
@@ -147,7 +150,8 @@ class row_plan {
       if (to != i) out.moves.push_back({i, to});
       head.position[t] = head.position[u];
       for (int c = 0; c < Evict::columns; ++c)
-        head.state[t * Evict::columns + static_cast<std::size_t>(c)] = head.state[u * Evict::columns + static_cast<std::size_t>(c)];
+        head.state[t * Evict::columns + static_cast<std::size_t>(c)] =
+            head.state[u * Evict::columns + static_cast<std::size_t>(c)];
       ++to;
     }
     head.position.resize(static_cast<std::size_t>(to));

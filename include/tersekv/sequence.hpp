@@ -53,7 +53,8 @@ class basic_sequence {
   /// n >= 1 new tokens. Only one step of a sequence is open at a time; it ends by commit or by destruction.
   basic_step<Core> step(int n, step_options options = {}) { return basic_step<Core>(*this, n, options); }
 
-  /// A second sequence with the same past. Pages are shared until one side changes them; windows and columns are copied.
+  /// A second sequence with the same past. Pages are shared until one side changes them; windows and columns are
+  /// copied.
   basic_sequence fork() const {
     require_closed("fork");
     return basic_sequence(*this);
@@ -115,7 +116,8 @@ class basic_sequence {
   }
 
   void require_closed(const char* verb) const {
-    if (open_) throw usage_error(std::string("tersekv::sequence::") + verb + ": a step is open; commit or drop it first");
+    if (open_)
+      throw usage_error(std::string("tersekv::sequence::") + verb + ": a step is open; commit or drop it first");
   }
   std::size_t index(int slot, int head) const {
     if (slot < 0 || slot >= core_->plan.slots() || head < 0 || head >= core_->shape.kv_heads)
@@ -128,14 +130,14 @@ class basic_sequence {
   const rows_type& at(int slot, int head) const { return heads_[index(slot, head)]; }
 
   std::shared_ptr<Core> core_;
-  std::vector<rows_type> heads_;  // [slots, kv_heads]
+  std::vector<rows_type> heads_;                                    // [slots, kv_heads]
   std::vector<typename Core::merge_type::head_state> merge_state_;  // [slots, kv_heads]
   std::vector<position_range> ranges_;
-  buffer<half> ring_;      // [layers, ring_queries_, query_heads, key_dim] newest queries of a chunked prompt
+  buffer<half> ring_;  // [layers, ring_queries_, query_heads, key_dim] newest queries of a chunked prompt
   int ring_queries_ = 0;
   int ring_position_ = 0;  // absolute position of the ring's first query
   int length_ = 0;
-  int decoded_ = 0;        // tokens decoded so far
+  int decoded_ = 0;         // tokens decoded so far
   bool in_prompt_ = false;  // the last step was marked `more`
   bool open_ = false;       // a step is open
 };

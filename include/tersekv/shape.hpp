@@ -12,9 +12,9 @@ struct model_shape {
   int layers = 0;
   int query_heads = 0;  // a multiple of kv_heads; G = query_heads / kv_heads query heads read one KV head
   int kv_heads = 0;
-  int head_dim = 0;     // of queries and keys
-  int value_dim = 0;    // of values and outputs; 0 = head_dim
-  float scale = 0;      // of the logits; 0 = 1 / sqrt(head_dim)
+  int head_dim = 0;   // of queries and keys
+  int value_dim = 0;  // of values and outputs; 0 = head_dim
+  float scale = 0;    // of the logits; 0 = 1 / sqrt(head_dim)
 
   int group() const { return query_heads / kv_heads; }
 

@@ -58,11 +58,11 @@ class head_source {
   }
 
   /// Attention of a block whose queries see at most the first `staged` rows of the step. Fills block.logits where a
-  /// signal is needed.
-  void attend(attend_block& block, int staged, bool want_logits = Core::needs_logits) {
+  /// signal is needed. `choose`: queries that decode read the pages that the read policy names; all others read all.
+  void attend(attend_block& block, int staged, bool want_logits = Core::needs_logits, bool choose = true) {
     std::span<const int> pages;
     if constexpr (Core::read_type::selects)
-      if (n_ == 1 && block.count == core_.shape.group()) pages = choose_pages(block);
+      if (choose && n_ == 1) pages = choose_pages(block);
     if (want_logits) {
       block.rows = rows();
       w_.logits.assign(static_cast<std::size_t>(block.count) * static_cast<std::size_t>(block.rows),
@@ -72,8 +72,10 @@ class head_source {
     if constexpr (Core::renumbers) turn_queries(block);
     Core::backend_type::attend(block, w_.attend, [&](auto&& visit) {
       for_each_tile(pages, staged, true, [&](const row_tile& tile) {
-        if constexpr (Core::renumbers) visit(turn_keys(tile));
-        else visit(tile);
+        if constexpr (Core::renumbers)
+          visit(turn_keys(tile));
+        else
+          visit(tile);
       });
     });
   }
@@ -105,7 +107,8 @@ class head_source {
     tile.keys = w_.turned.data();
     return tile;
   }
-  /// The newest page, and those with the largest bound over the group's queries, ascending; empty when all are to be read.
+  /// The newest page, and those with the largest bound over the group's queries, ascending; empty when all are to be
+  /// read.
   std::span<const int> choose_pages(const attend_block& block) {
     const int want = core_.read.pages(Core::page::rows), have = head_.pages();
     if (want >= have) return {};
@@ -145,15 +148,14 @@ std::size_t signal_stride(const Core& core, const Sequence& sequence, int layer,
 template <class Core, class Sequence>
 void begin_signals(const Core& core, typename Core::workspace& work, const Sequence& sequence, int layer, int n) {
   if constexpr (Core::needs_logits)
-    work.mass[static_cast<std::size_t>(layer)].assign(static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n)) *
-                                                          signal_stride(core, sequence, layer, n),
-                                                      0.0f);
+    work.mass[static_cast<std::size_t>(layer)].assign(
+        static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n)) * signal_stride(core, sequence, layer, n), 0.0f);
 }
 
 /// Adds the mass of queries first .. last of the step, those that are observed.
 template <class Core>
-void record_mass(const Core& core, typename Core::workspace& work, const attend_block& block, int layer, int h, int first,
-                 int last, int n, int observed) {
+void record_mass(const Core& core, typename Core::workspace& work, const attend_block& block, int layer, int h,
+                 int first, int last, int n, int observed) {
   std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
   const int rows = signal_rows(n), group = core.shape.group();
   const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * rows);

@@ -27,8 +27,8 @@ class basic_step {
     sequence.require_closed("step");
     if (n < 1) throw shape_error("tersekv::sequence::step: " + std::to_string(n) + " tokens; at least 1");
     if (options.question < 0 || options.question > n)
-      throw shape_error("tersekv::sequence::step: question of " + std::to_string(options.question) + " tokens in a step of " +
-                        std::to_string(n));
+      throw shape_error("tersekv::sequence::step: question of " + std::to_string(options.question) +
+                        " tokens in a step of " + std::to_string(n));
     work_ = core_.borrow();
     prepare();
     sequence.open_ = true;
@@ -102,7 +102,8 @@ class basic_step {
   /// How much the rows of an owning layer changed between its last two appends: max |new - old| / max |new|.
   float change(int layer) const {
     check_layer(layer, "change");
-    if (!core_.plan.owns(layer)) throw usage_error("tersekv::step::change: layer " + std::to_string(layer) + " owns no slot");
+    if (!core_.plan.owns(layer))
+      throw usage_error("tersekv::step::change: layer " + std::to_string(layer) + " owns no slot");
     return work_->change[static_cast<std::size_t>(core_.plan.written_slot(layer))];
   }
 
@@ -112,15 +113,15 @@ class basic_step {
   void commit(int accepted) {
     require_open("commit");
     if (accepted < 0 || accepted > n_)
-      throw shape_error("tersekv::step::commit: " + std::to_string(accepted) + " tokens accepted of " + std::to_string(n_));
+      throw shape_error("tersekv::step::commit: " + std::to_string(accepted) + " tokens accepted of " +
+                        std::to_string(n_));
     for (int s = 0; s < core_.plan.slots(); ++s)
       if (accepted > 0 && !work_->staged[static_cast<std::size_t>(s)])
         throw usage_error("tersekv::step::commit: layer " + std::to_string(core_.plan.writer(s)) +
                           " was not appended in this step");
     if (accepted > 0)
-      detail::commit_job<Core, basic_sequence<Core>>(core_, *work_, sequence_,
-                                                     {n_, accepted, observed(n_), observed(accepted), options_.more,
-                                                      options_.decode})
+      detail::commit_job<Core, basic_sequence<Core>>(
+          core_, *work_, sequence_, {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode})
           .run();
     close();
   }
@@ -168,7 +169,8 @@ class basic_step {
     const auto heads = static_cast<std::size_t>(shape.kv_heads);
     work_->keys.resize(slots), work_->values.resize(slots);
     work_->staged.assign(slots, 0), work_->change.assign(slots, 1.0f);
-    work_->mass.resize(static_cast<std::size_t>(shape.layers)), work_->queries.resize(static_cast<std::size_t>(shape.layers));
+    work_->mass.resize(static_cast<std::size_t>(shape.layers)),
+        work_->queries.resize(static_cast<std::size_t>(shape.layers));
     for (auto& m : work_->mass) m.clear();
     for (auto& q : work_->queries) q.clear();
     work_->heads.resize(heads), work_->trims.resize(heads), work_->plans.resize(slots * heads);

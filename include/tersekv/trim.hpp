@@ -38,8 +38,8 @@ struct position_range {
 /// What is common to the heads of a slot.
 struct trim_context {
   int slot = 0, slots = 1;
-  int seen = 0;            // tokens so far
-  int retained = 0;        // positions that the slot's readers can see; 0 = all
+  int seen = 0;      // tokens so far
+  int retained = 0;  // positions that the slot's readers can see; 0 = all
   int key_dim = 0;
   int window_queries = 0;  // queries behind window_attention
   std::span<const position_range> ranges = {};
@@ -55,8 +55,10 @@ inline void select_rows(trim_head& head, int budget) {
   for (int i = 0; i < n; ++i) {
     const auto u = static_cast<std::size_t>(i);
     if (!head.keep[u]) continue;  // expired
-    if (head.guard[u] == protection::caller) ++kept;
-    else head.order.push_back(i), head.keep[u] = 0;
+    if (head.guard[u] == protection::caller)
+      ++kept;
+    else
+      head.order.push_back(i), head.keep[u] = 0;
   }
   const int room = std::max(budget - kept, kept == 0 ? 1 : 0);
   const auto better = [&](int a, int b) {
@@ -79,8 +81,8 @@ inline void select_rows(trim_head& head, int budget) {
 
 }  // namespace detail
 
-/// Fills keep[] of all heads of one slot. Returns whether any row leaves. `over_budget` = false: only rows that no reader
-/// can see any more leave.
+/// Fills keep[] of all heads of one slot. Returns whether any row leaves. `over_budget` = false: only rows that no
+/// reader can see any more leave.
 template <class Evict, class Budget>
 bool decide(const Evict& evict, const Budget& budget, const trim_context& context, std::span<trim_head> heads,
             bool over_budget) {

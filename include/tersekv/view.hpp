@@ -19,7 +19,8 @@ class view {
       : data_(const_cast<std::remove_const_t<T>*>(data)), rows_(rows), heads_(heads), dim_(dim),
         kind_(kind_of<std::remove_const_t<T>>()), writable_(!std::is_const_v<T>) {
     if (rows < 0 || heads < 1 || dim < 1 || (data == nullptr && rows > 0))
-      throw shape_error("tersekv::view: " + describe() + " is not a view; rows >= 0, heads >= 1, dim >= 1, data not null");
+      throw shape_error("tersekv::view: " + describe() +
+                        " is not a view; rows >= 0, heads >= 1, dim >= 1, data not null");
     head_stride_ = head_stride == 0 ? dim : head_stride;
     row_stride_ = row_stride == 0 ? heads * head_stride_ : row_stride;
   }
@@ -33,18 +34,24 @@ class view {
   void load(int row, int head, float* out) const {
     const std::ptrdiff_t at = offset(row, head);
     switch (kind_) {
-      case kind::f32: return widen(static_cast<const float*>(data_) + at, dim_, out);
-      case kind::f16: return widen(static_cast<const half*>(data_) + at, dim_, out);
-      case kind::bf16: return widen(static_cast<const bfloat16*>(data_) + at, dim_, out);
+      case kind::f32:
+        return widen(static_cast<const float*>(data_) + at, dim_, out);
+      case kind::f16:
+        return widen(static_cast<const half*>(data_) + at, dim_, out);
+      case kind::bf16:
+        return widen(static_cast<const bfloat16*>(data_) + at, dim_, out);
     }
   }
   /// the row = in[dim], rounded to the element type.
   void store(int row, int head, const float* in) const {
     const std::ptrdiff_t at = offset(row, head);
     switch (kind_) {
-      case kind::f32: return narrow(in, dim_, static_cast<float*>(data_) + at);
-      case kind::f16: return narrow(in, dim_, static_cast<half*>(data_) + at);
-      case kind::bf16: return narrow(in, dim_, static_cast<bfloat16*>(data_) + at);
+      case kind::f32:
+        return narrow(in, dim_, static_cast<float*>(data_) + at);
+      case kind::f16:
+        return narrow(in, dim_, static_cast<half*>(data_) + at);
+      case kind::bf16:
+        return narrow(in, dim_, static_cast<bfloat16*>(data_) + at);
     }
   }
   /// "[rows, heads, dim]", for error messages.

@@ -38,7 +38,8 @@ test::stream rotated(test::stream s, const kv::rope& rope, int first = 0) {
 }
 
 /// Attention of token t over rows of the unrotated stream, each turned by its index, the query behind them.
-std::vector<double> by_index(const test::stream& s, const kv::rope& rope, int t, int query_head, const std::vector<int>& rows) {
+std::vector<double> by_index(const test::stream& s, const kv::rope& rope, int t, int query_head,
+                             const std::vector<int>& rows) {
   std::vector<std::vector<float>> keys;
   std::vector<const float*> k, v;
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -98,7 +99,8 @@ TEST_CASE("attention with cache positions is attention with keys rotated by thei
     for (int t = 90; t < 93; ++t) {
       rows.push_back(t);
       for (int h = 0; h < 4; ++h)
-        CHECK(test::relative_error(out[0].data() + ((t - 90) * 4 + h) * 8, by_index(more, rope, t, h, rows).data(), 8) < 1e-5);
+        CHECK(test::relative_error(out[0].data() + ((t - 90) * 4 + h) * 8, by_index(more, rope, t, h, rows).data(), 8) <
+              1e-5);
     }
   }
 }
@@ -133,5 +135,6 @@ TEST_CASE("a constant added to every position changes nothing", "[adapt]") {
   auto a = cache.open(), b = cache.open();
   test::feed(cache, a, s, 40), test::feed(cache, b, far, 40);
   for (int t = 40; t < 60; ++t)
-    CHECK(test::relative_error(test::feed(cache, a, s, 1)[0].data(), test::feed(cache, b, far, 1)[0].data(), 32) < 1e-4);
+    CHECK(test::relative_error(test::feed(cache, a, s, 1)[0].data(), test::feed(cache, b, far, 1)[0].data(), 32) <
+          1e-4);
 }

@@ -117,7 +117,8 @@ TEST_CASE("equal keys with different values: their mean and the log of their num
   c.fold(kv::log_mass<mean_into_next>{});
   for (unsigned seed = 0; seed < 20; ++seed) {
     const auto q = test::normal(4, seed);
-    CHECK(test::relative_error(attention(c, q, c.stay).data(), attention(before, q, all_rows(before)).data(), 4) < 1e-6);
+    CHECK(test::relative_error(attention(c, q, c.stay).data(), attention(before, q, all_rows(before)).data(), 4) <
+          1e-6);
   }
 }
 
@@ -163,7 +164,8 @@ struct four_kinds : test::stream {
         const int kind = t % 32 >= 28 ? t % 4 : (t * t) % 16 / 4;
         const auto copy = [&](std::vector<float>& to, const std::vector<float>& from) {
           const auto n = from.size() / 4;
-          std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(n) * kind, n, to.begin() + static_cast<std::ptrdiff_t>(n) * t);
+          std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(n) * kind, n,
+                      to.begin() + static_cast<std::ptrdiff_t>(n) * t);
         };
         copy(k[std::size_t(l)], kinds.k[std::size_t(l)]);
         copy(v[std::size_t(l)], kinds.v[std::size_t(l)]);

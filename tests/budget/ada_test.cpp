@@ -49,7 +49,8 @@ TEST_CASE("ada counts the best scores of all heads", "[budget]") {
 
 TEST_CASE("protected rows come first in ada's count", "[budget]") {
   CHECK(allocated({0}, 3, {{9, 8, 7, 1, 99, 99}, {6, 2, 1, 0, 0, 0}}, 2) == std::vector<int>{4, 2});
-  CHECK(allocated({0}, 2, {{9, 8, 1, 1, 1}, {6, 2, 0, 0, 0}}, 3) == std::vector<int>{2, 2});  // the window fills the rows
+  CHECK(allocated({0}, 2, {{9, 8, 1, 1, 1}, {6, 2, 0, 0, 0}}, 3) ==
+        std::vector<int>{2, 2});  // the window fills the rows
   CHECK(allocated({0}, 2, {{9, 8, 1, 1, 1}, {6, 2, 0, 0, 0}}, 3, kv::protection::caller) == std::vector<int>{3, 3});
 }
 
@@ -65,7 +66,8 @@ TEST_CASE("ada uses what short heads leave, and rounds floors as they are meant"
   CHECK(allocated({0.2f}, 4, {{1, 1}, {1, 2, 3, 4, 5, 6, 7}}) == std::vector<int>{2, 6});
   CHECK(allocated({0.2f}, 4, {{1, 1}, {1, 2, 3}}) == std::vector<int>{2, 3});
   numbers far(2);
-  for (int i = 0; i < 40; ++i) far[0].push_back(100.0f + static_cast<float>(i)), far[1].push_back(static_cast<float>(i));
+  for (int i = 0; i < 40; ++i)
+    far[0].push_back(100.0f + static_cast<float>(i)), far[1].push_back(static_cast<float>(i));
   CHECK(allocated({0.7f}, 10, far) == std::vector<int>{13, 7});
   CHECK(allocated({0.3f}, 10, far) == std::vector<int>{17, 3});
   CHECK(allocated({0.1f}, 10, far) == std::vector<int>{19, 1});
@@ -78,19 +80,22 @@ TEST_CASE("ada on snapkv splits the published fixture three to five", "[budget]"
   CHECK(joint[0].size() == 4 + 3);
   CHECK(joint[1].size() == 4 + 5);
   CHECK(golden::kept(policy, kv::ada{1}) == golden::sets{{3, 4, 6, 10, 12, 13, 14, 15}, {5, 6, 7, 9, 12, 13, 14, 15}});
-  const auto s = golden::fixture();  // the joint set is the top 8 of both heads, and holds more score than the uniform one
+  // the joint set is the top 8 of both heads, and holds more score than the uniform one
+  const auto s = golden::fixture();
   std::vector<std::tuple<double, int, int>> order;
   std::vector<std::vector<double>> score(2, std::vector<double>(12));
   for (int h = 0; h < 2; ++h)
     for (int j = 0; j < 12; ++j) {
       for (int i = 12; i < 16; ++i)
         for (const int q : {2 * h, 2 * h + 1})
-          score[static_cast<std::size_t>(h)][static_cast<std::size_t>(j)] += golden::attention_row(s, q, i)[static_cast<std::size_t>(j)];
+          score[static_cast<std::size_t>(h)][static_cast<std::size_t>(j)] +=
+              golden::attention_row(s, q, i)[static_cast<std::size_t>(j)];
       order.emplace_back(-score[static_cast<std::size_t>(h)][static_cast<std::size_t>(j)], h, j);
     }
   std::sort(order.begin(), order.end());
   golden::sets want(2);
-  for (std::size_t i = 0; i < 8; ++i) want[static_cast<std::size_t>(std::get<1>(order[i]))].push_back(std::get<2>(order[i]));
+  for (std::size_t i = 0; i < 8; ++i)
+    want[static_cast<std::size_t>(std::get<1>(order[i]))].push_back(std::get<2>(order[i]));
   for (auto& x : want) x.insert(x.end(), {12, 13, 14, 15}), std::sort(x.begin(), x.end());
   CHECK(joint == want);
   const auto held = [&](const golden::sets& sets) {
@@ -100,12 +105,14 @@ TEST_CASE("ada on snapkv splits the published fixture three to five", "[budget]"
         if (p < 12) sum += score[h][static_cast<std::size_t>(p)];
     return sum;
   };
-  for (const float floor : {0.0f, 0.2f, 0.5f, 0.75f}) CHECK(held(golden::kept(policy, kv::ada{floor})) >= held(golden::kept(policy, kv::ada{1})));
+  for (const float floor : {0.0f, 0.2f, 0.5f, 0.75f})
+    CHECK(held(golden::kept(policy, kv::ada{floor})) >= held(golden::kept(policy, kv::ada{1})));
 }
 
 TEST_CASE("a cache keeps exactly ada's total at every size of prompt", "[budget]") {
   const kv::model_shape shape{.layers = 2, .query_heads = 8, .kv_heads = 4, .head_dim = 6};
-  auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 12, .window = 3, .kernel = 3}, kv::ada{});
+  auto cache =
+      kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 12, .window = 3, .kernel = 3}, kv::ada{});
   for (const int tokens : {2, 12, 13, 17, 100}) {
     test::stream s(shape, tokens + 3, static_cast<unsigned>(tokens), 2.0f);
     auto chat = cache.open();
@@ -125,5 +132,6 @@ TEST_CASE("a cache keeps exactly ada's total at every size of prompt", "[budget]
 
 TEST_CASE("ada refuses floors outside 0 to 1", "[budget]") {
   for (const float floor : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()})
-    CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{}, kv::ada{floor}), kv::shape_error);
+    CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{}, kv::ada{floor}),
+                    kv::shape_error);
 }

@@ -93,7 +93,8 @@ TEST_CASE("pyramid shapes the slots of a cache, and uniform steps are plain snap
 TEST_CASE("pyramid keeps its shape while h2o decodes", "[budget]") {
   const kv::model_shape shape{.layers = 3, .query_heads = 2, .kv_heads = 1, .head_dim = 6};
   test::stream s(shape, 120);
-  auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 10, .recent = 6}, kv::pyramid{.beta = 5});
+  auto cache =
+      kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 10, .recent = 6}, kv::pyramid{.beta = 5});
   auto chat = cache.open();
   for (int t = 0; t < 120; ++t) {
     test::feed(cache, chat, s, 1);

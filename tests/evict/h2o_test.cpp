@@ -44,8 +44,10 @@ TEST_CASE("h2o adds up attention and lets the weakest old row go", "[evict]") {
   test::stream s(shape, 4);
   std::fill(s.k[0].begin(), s.k[0].end(), 0.0f);
   for (std::size_t t = 0; t < 4; ++t) s.k[0][t * 5] = 1;
-  const std::vector<float> rows[] = {looking({1}), looking({.6f, .4f}), looking({.5f, .2f, .3f}), looking({.3f, 0, .2f, .5f})};
-  for (std::size_t t = 0; t < 4; ++t) std::copy(rows[t].begin(), rows[t].end(), s.q[0].begin() + static_cast<std::ptrdiff_t>(t * 4));
+  const std::vector<float> rows[] = {looking({1}), looking({.6f, .4f}), looking({.5f, .2f, .3f}),
+                                     looking({.3f, 0, .2f, .5f})};
+  for (std::size_t t = 0; t < 4; ++t)
+    std::copy(rows[t].begin(), rows[t].end(), s.q[0].begin() + static_cast<std::ptrdiff_t>(t * 4));
   auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 1, .recent = 1});
   auto chat = cache.open();
   test::feed(cache, chat, s, 3);  // s = 2.1 .6 .3
@@ -60,13 +62,14 @@ TEST_CASE("h2o carries the sums of the rows that stay", "[evict]") {
   test::stream s(shape, 6);
   std::fill(s.k[0].begin(), s.k[0].end(), 0.0f);
   for (std::size_t t = 0; t < 6; ++t) s.k[0][t * 4 + std::min<std::size_t>(t, 3)] = 1;  // rows 3, 4, 5 look alike
-  const std::vector<float> rows[] = {looking({1}),                    // s = 1
-                                     looking({.1f, .9f}),             // s = 1.1 .9
-                                     looking({.1f, .4f, .5f}),        // s = 1.2 1.3 .5
-                                     looking({.2f, .1f, .5f, .2f}),   // s = 1.4 1.4 1 .2: row 3 is recent, row 2 leaves
-                                     looking({.6f, .2f, 0, .1f}),     // row 3 (.3 of .2 and .1) leaves
-                                     looking({.1f, .7f, 0, .1f})};    // s = 2.1 2.3: row 0 and 1 stay
-  for (std::size_t t = 0; t < 6; ++t) std::copy(rows[t].begin(), rows[t].end(), s.q[0].begin() + static_cast<std::ptrdiff_t>(t * 4));
+  const std::vector<float> rows[] = {looking({1}),                                      // s = 1
+                                     looking({.1f, .9f}),                               // s = 1.1 .9
+                                     looking({.1f, .4f, .5f}),                          // s = 1.2 1.3 .5
+                                     looking({.2f, .1f, .5f, .2f}),  // s = 1.4 1.4 1 .2: row 3 is recent, row 2 leaves
+                                     looking({.6f, .2f, 0, .1f}),    // row 3 (.3 of .2 and .1) leaves
+                                     looking({.1f, .7f, 0, .1f})};   // s = 2.1 2.3: row 0 and 1 stay
+  for (std::size_t t = 0; t < 6; ++t)
+    std::copy(rows[t].begin(), rows[t].end(), s.q[0].begin() + static_cast<std::ptrdiff_t>(t * 4));
   auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 2, .recent = 1});
   auto chat = cache.open();
   test::feed(cache, chat, s, 3);
@@ -120,6 +123,7 @@ TEST_CASE("h2o with as many heavy rows as tokens is dense attention, with none a
 }
 
 TEST_CASE("h2o refuses sizes that keep nothing", "[evict]") {
-  for (const kv::h2o& wrong : {kv::h2o{.heavy = -1, .recent = 5}, kv::h2o{.heavy = 5, .recent = -1}, kv::h2o{.heavy = 0, .recent = 0}})
+  for (const kv::h2o& wrong :
+       {kv::h2o{.heavy = -1, .recent = 5}, kv::h2o{.heavy = 5, .recent = -1}, kv::h2o{.heavy = 0, .recent = 0}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }

@@ -74,6 +74,7 @@ TEST_CASE("keydiff trims after every chunk of a prompt", "[evict]") {
 }
 
 TEST_CASE("keydiff refuses sizes that cannot work", "[evict]") {
-  for (const kv::keydiff& wrong : {kv::keydiff{.rows = 0, .recent = 0}, kv::keydiff{.rows = 4, .recent = 5}, kv::keydiff{.recent = -1}})
+  for (const kv::keydiff& wrong :
+       {kv::keydiff{.rows = 0, .recent = 0}, kv::keydiff{.rows = 4, .recent = 5}, kv::keydiff{.recent = -1}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }

@@ -34,7 +34,8 @@ TEST_CASE("knorm keeps the rows of the published fixture", "[evict]") {
 TEST_CASE("knorm lets the largest keys go, recent ones apart", "[evict]") {
   CHECK(kept_of({3, 0, 0, -1, 2, 0}, {.rows = 2, .recent = 0}) == std::vector<int>{1, 2});
   CHECK(kept_of({1, 0, 0, -2, 3, 0}, {.rows = 2, .recent = 1}) == std::vector<int>{0, 2});
-  CHECK(kept_of({1e30f, 1e30f, 2e30f, 2e30f, 0, 0}, {.rows = 2, .recent = 0}) == std::vector<int>{0, 2});  // no overflow
+  CHECK(kept_of({1e30f, 1e30f, 2e30f, 2e30f, 0, 0}, {.rows = 2, .recent = 0}) ==
+        std::vector<int>{0, 2});  // no overflow
 }
 
 TEST_CASE("scaling a key up can only make knorm drop it", "[evict]") {
@@ -61,6 +62,7 @@ TEST_CASE("rotation does not change what knorm keeps", "[evict]") {
 }
 
 TEST_CASE("knorm refuses sizes that cannot work", "[evict]") {
-  for (const kv::knorm& wrong : {kv::knorm{.rows = 0, .recent = 0}, kv::knorm{.rows = 4, .recent = 5}, kv::knorm{.recent = -1}})
+  for (const kv::knorm& wrong :
+       {kv::knorm{.rows = 0, .recent = 0}, kv::knorm{.rows = 4, .recent = 5}, kv::knorm{.recent = -1}})
     CHECK_THROWS_AS(kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }

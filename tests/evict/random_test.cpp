@@ -26,7 +26,8 @@ TEST_CASE("random eviction obeys the laws of eviction", "[evict]") {
 
 TEST_CASE("the same seed keeps the same rows, on any machine", "[evict]") {
   CHECK(draws({.seed = 1}, 0, 0, 50) == draws({.seed = 1}, 0, 0, 50));
-  const golden::sets expected{{3, 5, 8, 9, 10, 12, 14, 15}, {1, 2, 4, 9, 11, 12, 14, 15}};  // computed apart from this code
+  const golden::sets expected{{3, 5, 8, 9, 10, 12, 14, 15},
+                              {1, 2, 4, 9, 11, 12, 14, 15}};  // computed apart from this code
   CHECK(golden::kept(kv::random_eviction{.rows = 8, .recent = 2, .seed = 7}) == expected);
 }
 

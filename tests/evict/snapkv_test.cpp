@@ -34,7 +34,8 @@ TEST_CASE("snapkv keeps the rows of the published fixture", "[evict]") {
 
 TEST_CASE("snapkv finds the window's queries of a prompt that comes in chunks", "[evict]") {
   auto s = golden::fixture();  // its numbers are exact in 16 bit, as kept queries are
-  auto cache = kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 8, .window = 4, .kernel = 3});
+  auto cache =
+      kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 8, .window = 4, .kernel = 3});
   for (const auto& chunks : {std::vector<int>{7, 6, 3}, {13, 1, 1, 1}, {15, 1}}) {
     auto chat = cache.open();
     for (const int n : chunks) test::feed(cache, chat, s, n, {.more = chat.length() + n < 16});
@@ -64,7 +65,8 @@ TEST_CASE("snapkv with a window of one and no pooling keeps what the newest quer
     std::vector<std::pair<double, int>> row;
     for (int j = 0; j < 15; ++j)
       row.emplace_back(-golden::attention_row(s, 2 * h, 15)[static_cast<std::size_t>(j)] -
-                           golden::attention_row(s, 2 * h + 1, 15)[static_cast<std::size_t>(j)], j);
+                           golden::attention_row(s, 2 * h + 1, 15)[static_cast<std::size_t>(j)],
+                       j);
     std::sort(row.begin(), row.end());
     std::vector<int> want{15};
     for (std::size_t i = 0; i < 5; ++i) want.push_back(row[i].second);
@@ -80,7 +82,8 @@ TEST_CASE("permuting the tokens before the window permutes what snapkv keeps, wi
     std::copy_n(s.key(0, from(t), 0), 8, turned.k[0].data() + t * 8);
     std::copy_n(s.value(0, from(t), 0), 8, turned.v[0].data() + t * 8);
   }
-  auto cache = kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 8, .window = 4, .kernel = 1});
+  auto cache =
+      kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 8, .window = 4, .kernel = 1});
   auto a = cache.open(), b = cache.open();
   test::feed(cache, a, s, 16), test::feed(cache, b, turned, 16);
   for (int h = 0; h < 2; ++h) {
@@ -93,7 +96,8 @@ TEST_CASE("permuting the tokens before the window permutes what snapkv keeps, wi
 
 TEST_CASE("snapkv leaves short prompts and decoding alone", "[evict]") {
   auto s = golden::fixture();
-  auto cache = kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 9, .window = 2, .kernel = 3});
+  auto cache =
+      kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 9, .window = 2, .kernel = 3});
   auto chat = cache.open();
   test::feed(cache, chat, s, 9);
   for (int t = 9; t < 16; ++t) CHECK(test::worst_error(s, test::feed(cache, chat, s, 1), t, 1) < 1e-5);
@@ -101,8 +105,8 @@ TEST_CASE("snapkv leaves short prompts and decoding alone", "[evict]") {
 }
 
 TEST_CASE("snapkv refuses windows and kernels that cannot work", "[evict]") {
-  for (const kv::snapkv& wrong : {kv::snapkv{.kernel = 4}, kv::snapkv{.kernel = 0}, kv::snapkv{.kernel = -1}, kv::snapkv{.window = 0},
-                                  kv::snapkv{.rows = 32}, kv::snapkv{.rows = 0}})
+  for (const kv::snapkv& wrong : {kv::snapkv{.kernel = 4}, kv::snapkv{.kernel = 0}, kv::snapkv{.kernel = -1},
+                                  kv::snapkv{.window = 0}, kv::snapkv{.rows = 32}, kv::snapkv{.rows = 0}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
   CHECK_NOTHROW(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 33}));
 }

@@ -36,7 +36,8 @@ TEST_CASE("tova may let even the newest row go", "[evict]") {
   for (int h = 0; h < 2; ++h)
     for (int c = 0; c < 8; ++c) {
       float sum = 0;  // the newest query looks along the mean of the older keys
-      for (int t = 0; t < 11; ++t) sum += s.k[0][static_cast<std::size_t>(t * 8 + c)] = 1 + std::abs(s.k[0][static_cast<std::size_t>(t * 8 + c)]);
+      for (int t = 0; t < 11; ++t)
+        sum += s.k[0][static_cast<std::size_t>(t * 8 + c)] = 1 + std::abs(s.k[0][static_cast<std::size_t>(t * 8 + c)]);
       s.q[0][static_cast<std::size_t>((11 * 2 + h) * 8 + c)] = sum / 11;
     }
   auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::tova{.rows = 11});

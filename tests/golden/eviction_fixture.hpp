@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen tokens of two KV heads and four query heads, head_dim 4, no rotation, made by a linear congruential generator:
-// all numbers are halves between -1.5 and 1.5. The expected sets were computed in float64, smallest margin 8e-4.
+// Sixteen tokens of two KV heads and four query heads, head_dim 4, no rotation, made by a linear congruential
+// generator: all numbers are multiples of 0.5 between -1.5 and 1.5. The expected sets were computed in float64,
+// smallest margin 8e-4.
 #pragma once
 #include "../support.hpp"
 

@@ -60,7 +60,8 @@ TEST_CASE("an absent, empty, foreign or truncated checkpoint gives a sentence", 
   CHECK_FALSE(sentence("").empty());
   CHECK_FALSE(sentence("GGUF and something else that is no checkpoint at all, but long enough for a header").empty());
   const std::string whole = legacy();
-  for (std::size_t n : {std::size_t{1}, std::size_t{27}, std::size_t{28}, std::size_t{100}, whole.size() / 2, whole.size() - 100})
+  for (std::size_t n :
+       {std::size_t{1}, std::size_t{27}, std::size_t{28}, std::size_t{100}, whole.size() / 2, whole.size() - 100})
     CHECK_FALSE(sentence(whole.substr(0, n)).empty());
 }
 
@@ -69,7 +70,8 @@ TEST_CASE("no mutation of a header crashes, hangs or allocates beyond the file",
   std::mt19937 engine(1);
   for (int trial = 0; trial < 3000; ++trial) {
     std::string bytes = whole;
-    for (int flips = 1 + static_cast<int>(engine() % 4); flips > 0; --flips) bytes[engine() % 64] = static_cast<char>(engine());
+    for (int flips = 1 + static_cast<int>(engine() % 4); flips > 0; --flips)
+      bytes[engine() % 64] = static_cast<char>(engine());
     if (trial % 3 == 0) {
       const std::uint32_t magic = 0x616b3432;  // read it as version 1 or 2
       std::memcpy(bytes.data(), &magic, 4);

@@ -19,6 +19,7 @@
 
 namespace {
 
+namespace kv = tersekv;
 namespace fs = std::filesystem;
 
 const fs::path examples = fs::path(TERSEKV_EXAMPLES_DIR);
@@ -68,7 +69,8 @@ TEST_CASE("the shipped model gives its golden logits, as one prompt and token by
     auto chat = cache.open();
     lab::runner run(model);
     std::span<const float> logits;
-    if (whole) logits = run.feed(cache, chat, prompt);
+    if (whole)
+      logits = run.feed(cache, chat, prompt);
     else
       for (std::size_t i = 0; i < prompt.size(); ++i) logits = run.feed(cache, chat, std::span(prompt).subspan(i, 1));
     for (const auto& pair : golden.at("top_logits"))

@@ -52,7 +52,8 @@ void budgeter(const B& budget, bool among_slots) {
             for (const kv::trim_head& head : plain) {
               total += kept(head).size();
               CHECK((n == 0 || !kept(head).empty()));
-              if ((among_slots ? context.seen : n) <= policy.rows) CHECK(kept(head).size() == static_cast<std::size_t>(n));
+              if ((among_slots ? context.seen : n) <= policy.rows)
+                CHECK(kept(head).size() == static_cast<std::size_t>(n));
               for (std::size_t j = 0; j < head.keep.size(); ++j)
                 if (context.seen - 1 - head.position[j] < std::min(recent, 1)) CHECK(head.keep[j]);
             }

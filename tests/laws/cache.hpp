@@ -28,7 +28,8 @@ std::vector<std::vector<float>> pass(const Cache& cache, Step& step, test::strea
 }
 
 template <class Cache, class Sequence>
-std::vector<std::vector<float>> advance(const Cache& cache, Sequence& sequence, test::stream& s, int n, bool more = false) {
+std::vector<std::vector<float>> advance(const Cache& cache, Sequence& sequence, test::stream& s, int n,
+                                        bool more = false) {
   auto step = sequence.step(n, {.more = more});
   auto out = pass(cache, step, s, sequence.length(), n);
   step.commit();
@@ -46,7 +47,8 @@ bool same_rows(const Cache& cache, const Sequence& a, const Sequence& b) {
 
 /// The outputs of one decoded token against float64 attention over the rows that the sequence held.
 template <class Cache>
-double worst_error(const Cache& cache, const test::stream& s, int t, const std::vector<std::vector<std::vector<int>>>& held,
+double worst_error(const Cache& cache, const test::stream& s, int t,
+                   const std::vector<std::vector<std::vector<int>>>& held,
                    const std::vector<std::vector<float>>& outputs) {
   const kv::layer_plan& plan = cache.plan();
   double worst = 0;
@@ -121,17 +123,19 @@ void cache(int budget, double tolerance, Ps... policies) {
         sum += static_cast<int>(positions.size());
         kept += positions.size();
       }
-      if (budget > 0) REQUIRE(sum <= 2 * budget * (cache.plan().slots() > 1 ? 2 : 1));  // layers may differ, up to twice
+      if (budget > 0)
+        REQUIRE(sum <= 2 * budget * (cache.plan().slots() > 1 ? 2 : 1));  // layers may differ, up to twice
     }
     if (budget > 0) REQUIRE(kept <= static_cast<std::size_t>(budget * 2 * cache.plan().slots()));
 
-    // Rows of pages, at most twice over where groups are reopened only when two pages fit in one; a page and columns more
+    // Rows of pages, at most twice over where groups are reopened only when two pages fit in one; a page and columns
+    // more
     const std::size_t heads = static_cast<std::size_t>(cache.plan().slots()) * 2;
     const std::size_t page = cache.page_bytes(), row = page / static_cast<std::size_t>(cache.page_rows);
     const std::size_t dense_row = 2 * 64, columns = 24;
     const std::size_t factor = decltype(cache)::core_type::page::span > 1 ? 2 : 1;
-    const std::size_t bound = kept * (factor * std::max(row, dense_row) + factor * columns) +
-                              heads * (page + 160 * columns + 64 * dense_row);
+    const std::size_t bound =
+        kept * (factor * std::max(row, dense_row) + factor * columns) + heads * (page + 160 * columns + 64 * dense_row);
     REQUIRE(fork.report().bytes <= bound + fork.report().ring_bytes);
 
     if (tolerance > 0) {

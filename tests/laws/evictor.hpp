@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every eviction policy promises, checked through decide() and through a cache. Give a policy of about a dozen rows.
+// What every eviction policy promises, checked through decide() and through a cache. Give a policy of about a dozen
+// rows.
 #pragma once
 #include "../support.hpp"
 
@@ -215,7 +216,8 @@ void lawful_step(const Cache& cache, Sequence& chat, test::stream& s, const P& p
         seen.push_back(first);
         const int q = h * s.shape.group();
         const auto want = test::exact(s, l, first, q, seen);
-        CHECK(test::relative_error(outputs[at(l)].data() + q * s.shape.value_dim, want.data(), s.shape.value_dim) < 1e-5);
+        CHECK(test::relative_error(outputs[at(l)].data() + q * s.shape.value_dim, want.data(), s.shape.value_dim) <
+              1e-5);
       }
       for (int i = 0; i < n; ++i) all.push_back(first + i);
       const auto now = chat.positions(l, h);
@@ -242,7 +244,8 @@ inline test::stream permuted(const test::stream& s, bool exchange, bool reverse)
         for (int h = 0; h < heads; ++h) {
           int of = exchange ? (h + each) % heads : h;
           if (reverse) of = of / each * each + each - 1 - of % each;
-          std::copy_n(from.data() + (t * heads + of) * dims[part], dims[part], to.data() + (t * heads + h) * dims[part]);
+          std::copy_n(from.data() + (t * heads + of) * dims[part], dims[part],
+                      to.data() + (t * heads + h) * dims[part]);
         }
       }
   return out;
@@ -280,7 +283,7 @@ void lives_in_a_cache(const P& policy, expectations expect, const Companions&...
       CHECK(test::feed(cache, chat, s, 1) == test::feed(cache, fork, s, 1));
       lawful_step(cache, chat, s, policy, 4, {.decode = true}, when.every == 1);
       lawful_step(cache, fork, s, policy, 5, {}, when.prompt_end);  // a second turn
-      auto again = cache.open();  // nothing is left of the first conversation
+      auto again = cache.open();                                    // nothing is left of the first conversation
       test::feed(cache, again, s, prompt);
       for (int i = 0; i < budget + 3; ++i) test::feed(cache, again, s, 1);
       CHECK(all_positions(again) == before);

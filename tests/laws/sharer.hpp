@@ -10,8 +10,8 @@ namespace laws {
 
 namespace kv = tersekv;
 
-/// The plan is consistent: every layer reads a slot that some layer writes, and the schedule visits the layers in order,
-/// repeating exactly the ranges in which a layer reads one above it.
+/// The plan is consistent: every layer reads a slot that some layer writes, and the schedule visits the layers in
+/// order, repeating exactly the ranges in which a layer reads one above it.
 template <kv::sharer P>
 void sharer(const P& policy, int layers) {
   const kv::layer_plan plan = policy.plan(layers);

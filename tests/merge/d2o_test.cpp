@@ -68,7 +68,8 @@ TEST_CASE("d2o folds with the paper's convex weights", "[merge]") {
   const double e = std::exp(1.0), w1 = std::exp(0.8), w3 = std::exp(0.7), sum = e + w1 + w3;
   for (int x = 0; x < dim; ++x) {
     const auto at = static_cast<std::size_t>(x);
-    CHECK(c.key(0)[at] == Approx((e * before.key(0)[at] + w1 * before.key(1)[at] + w3 * before.key(3)[at]) / sum).margin(1e-6));
+    CHECK(c.key(0)[at] ==
+          Approx((e * before.key(0)[at] + w1 * before.key(1)[at] + w3 * before.key(3)[at]) / sum).margin(1e-6));
     CHECK(c.value(0)[at] ==
           Approx((e * before.value(0)[at] + w1 * before.value(1)[at] + w3 * before.value(3)[at]) / sum).margin(1e-6));
   }

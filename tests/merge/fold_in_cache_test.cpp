@@ -107,8 +107,9 @@ TEST_CASE("evicting one row takes its share out of the output: (o - A v) / (1 - 
     }
     share /= sum;
     for (int c = 0; c < 8; ++c)
-      CHECK(double(out[0][static_cast<std::size_t>(h * 8 + c)]) ==
-            Approx((o[static_cast<std::size_t>(c)] - share * double(s.value(0, gone, 0)[c])) / (1 - share)).margin(1e-5));
+      CHECK(
+          double(out[0][static_cast<std::size_t>(h * 8 + c)]) ==
+          Approx((o[static_cast<std::size_t>(c)] - share * double(s.value(0, gone, 0)[c])) / (1 - share)).margin(1e-5));
   }
 }
 

@@ -44,7 +44,8 @@ TEST_CASE("a row that got no attention is simply evicted; equal attention gives 
   CHECK((c.values == before.values && c.changed == before.changed));
   attention(c, 0, 0.5f);
   c.fold(kv::weighted_kv{});
-  for (std::size_t x = 0; x < 4; ++x) CHECK(c.value(1)[x] == Approx((before.value(0)[x] + before.value(1)[x]) / 2).margin(1e-6));
+  for (std::size_t x = 0; x < 4; ++x)
+    CHECK(c.value(1)[x] == Approx((before.value(0)[x] + before.value(1)[x]) / 2).margin(1e-6));
 }
 
 TEST_CASE("values of folded rows stay between those they came from", "[merge]") {
@@ -62,7 +63,8 @@ TEST_CASE("values of folded rows stay between those they came from", "[merge]") 
 
 TEST_CASE("a row that took others in remembers their attention, at once and one by one", "[merge]") {
   fold_case together(4, 4, {0, 1, 2}, 2);
-  for (int i = 0; i < 4; ++i) attention(together, i, 0.1f + 0.2f * static_cast<float>(i), 10.0f - static_cast<float>(i));
+  for (int i = 0; i < 4; ++i)
+    attention(together, i, 0.1f + 0.2f * static_cast<float>(i), 10.0f - static_cast<float>(i));
   const fold_case before = together;
   fold_case apart = together;
   together.fold(kv::weighted_kv{});
@@ -71,7 +73,9 @@ TEST_CASE("a row that took others in remembers their attention, at once and one 
     apart.fold(kv::weighted_kv{});
   }
   for (std::size_t x = 0; x < 4; ++x) {
-    const double want = (0.1 * before.value(0)[x] + 0.3 * before.value(1)[x] + 0.5 * before.value(2)[x] + 0.7 * before.value(3)[x]) / 1.6;
+    const double want =
+        (0.1 * before.value(0)[x] + 0.3 * before.value(1)[x] + 0.5 * before.value(2)[x] + 0.7 * before.value(3)[x]) /
+        1.6;
     CHECK(together.value(3)[x] == Approx(want).margin(1e-6));
     CHECK(apart.value(3)[x] == Approx(want).margin(1e-6));
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes a pairwise covering of all methods: every pair of methods of different roles stands in at least one recipe that
-// must pass laws::cache, or, where the two contradict each other, in one whose first broken rule must be the expected
-// fact. Usage: generate <number of files> <folder>; writes product_0.cpp ... there.
+// Writes a pairwise covering of all methods: every pair of methods of different roles stands in at least one recipe
+// that must pass laws::cache, or, where the two contradict each other, in one whose first broken rule must be the
+// expected fact. Usage: generate <number of files> <folder>; writes product_0.cpp ... there.
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -12,16 +12,16 @@
 namespace {
 
 struct method {
-  std::string type, value;     // as written in angle brackets, and with its tuning
-  bool leaves = true;          // evict: rows leave
-  bool single = true;          // evict: single rows leave
-  bool comparable = true;      // evict: scores may be compared between heads
-  bool folds = false;          // merge
-  bool reopens = true;         // codec: single rows may leave packed groups
-  bool rewrites = true;        // codec: rows may be rewritten
-  bool joint = false;          // budget: compares scores
-  double tolerance = 1;        // codec: of attention; others: 0 = rows are not comparable
-  int budget = 0;              // evict
+  std::string type, value;  // as written in angle brackets, and with its tuning
+  bool leaves = true;       // evict: rows leave
+  bool single = true;       // evict: single rows leave
+  bool comparable = true;   // evict: scores may be compared between heads
+  bool folds = false;       // merge
+  bool reopens = true;      // codec: single rows may leave packed groups
+  bool rewrites = true;     // codec: rows may be rewritten
+  bool joint = false;       // budget: compares scores
+  double tolerance = 1;     // codec: of attention; others: 0 = rows are not comparable
+  int budget = 0;           // evict
 };
 
 method codec(const std::string& type, double tolerance, const std::string& value = "") {
@@ -29,7 +29,9 @@ method codec(const std::string& type, double tolerance, const std::string& value
   m.tolerance = tolerance;
   return m;
 }
-method plain(const std::string& type, const std::string& value = "") { return {type, value.empty() ? type + "{}" : value}; }
+method plain(const std::string& type, const std::string& value = "") {
+  return {type, value.empty() ? type + "{}" : value};
+}
 method evict(const std::string& type, const std::string& value, int budget, bool comparable, bool single = true) {
   method m{type, value};
   m.budget = budget, m.comparable = comparable, m.single = single;
@@ -39,8 +41,9 @@ method evict(const std::string& type, const std::string& value, int budget, bool
 std::vector<std::vector<method>> roles() {
   method keep = plain("kv::keep_all");
   keep.leaves = keep.single = keep.comparable = false;
-  method turned = evict("kv::cache_positions<kv::streaming_llm>, kv::rope",
-                        "kv::cache_positions<kv::streaming_llm>{{.sinks = 4, .recent = 20}}, kv::rope{}", 24, false, false);
+  method turned =
+      evict("kv::cache_positions<kv::streaming_llm>, kv::rope",
+            "kv::cache_positions<kv::streaming_llm>{{.sinks = 4, .recent = 20}}, kv::rope{}", 24, false, false);
   turned.tolerance = 0;
   method pyramid = plain("kv::pyramid"), ada = plain("kv::ada");
   ada.joint = true;
@@ -58,7 +61,8 @@ std::vector<std::vector<method>> roles() {
       {keep, evict("kv::streaming_llm", "kv::streaming_llm{.sinks = 4, .recent = 20}", 24, false, false), turned,
        evict("kv::h2o", "kv::h2o{.heavy = 16, .recent = 8}", 24, true),
        evict("kv::snapkv", "kv::snapkv{.rows = 40, .window = 8, .when = kv::every(4)}", 44, true),
-       evict("kv::tova", "kv::tova{.rows = 24}", 24, false), evict("kv::knorm", "kv::knorm{.rows = 24, .recent = 8}", 24, false),
+       evict("kv::tova", "kv::tova{.rows = 24}", 24, false),
+       evict("kv::knorm", "kv::knorm{.rows = 24, .recent = 8}", 24, false),
        evict("kv::keydiff", "kv::keydiff{.rows = 24, .recent = 8}", 24, true),
        evict("kv::random_eviction", "kv::random_eviction{.rows = 24, .recent = 8}", 24, true)},
       {plain("kv::uniform"), pyramid, ada},
@@ -66,8 +70,8 @@ std::vector<std::vector<method>> roles() {
       {codec("kv::dense<float>", 2e-5), codec("kv::dense<kv::half>", 5e-3), codec("kv::dense<kv::bfloat16>", 4e-2),
        codec("kv::int8<>", 5e-2), codec("kv::int4<>", 0.5), codec("kv::kivi<2, 32, 32>", 1.2),
        codec("kv::kivi<4, 32, 64>", 0.4), sealed, bare, codec("kv::q8_0", 5e-2), codec("kv::q4_0", 0.5),
-       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.4, "kv::keys<kv::int8<>>{}, kv::values<kv::int4<>>{}"), codec("kv::sinks<4, kv::int4<>>", 0.5),
-       codec("kv::through<kv::hadamard, kv::int4<>>", 0.5)},
+       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.4, "kv::keys<kv::int8<>>{}, kv::values<kv::int4<>>{}"),
+       codec("kv::sinks<4, kv::int4<>>", 0.5), codec("kv::through<kv::hadamard, kv::int4<>>", 0.5)},
       {plain("kv::read_all"), quest},
   };
 }
@@ -76,7 +80,8 @@ enum : std::size_t { share_role, evict_role, budget_role, merge_role, codec_role
 
 using choice = std::vector<int>;  // per role the method's number, -1 = open
 
-/// The fact that is missing, as compose.hpp looks for them; empty when the recipe composes. Open roles do not contradict.
+/// The fact that is missing, as compose.hpp looks for them; empty when the recipe composes. Open roles do not
+/// contradict.
 std::string contradiction(const std::vector<std::vector<method>>& all, const choice& c) {
   const auto at = [&](std::size_t r) { return c[r] < 0 ? nullptr : &all[r][static_cast<std::size_t>(c[r])]; };
   const method *e = at(evict_role), *b = at(budget_role), *m = at(merge_role), *k = at(codec_role);
@@ -123,7 +128,8 @@ int main(int argc, char** argv) {
     const auto gain = [&](std::size_t r, int a) {
       int n = 0;
       for (std::size_t s = 0; s < all.size(); ++s)
-        if (s != r && c[s] >= 0) n += static_cast<int>(r < s ? open.count({r, s, a, c[s]}) : open.count({s, r, c[s], a}));
+        if (s != r && c[s] >= 0)
+          n += static_cast<int>(r < s ? open.count({r, s, a, c[s]}) : open.count({s, r, c[s], a}));
       return n;
     };
     for (const std::size_t r : {codec_role, evict_role, share_role, merge_role, budget_role, read_role}) {
@@ -162,12 +168,14 @@ int main(int argc, char** argv) {
       }
       out << "TEST_CASE(\"" << i << ":";
       for (const char x : types) out << (x == '"' ? std::string("'") : std::string(1, x == ',' ? ' ' : x));
-      out << " keeps the laws\", \"[product]\") {\n  static_assert(kv::composes<kv::cpu" << types << ">);\n  laws::cache("
-          << all[evict_role][static_cast<std::size_t>(accepted[i][evict_role])].budget << ", " << tolerance << values << ");\n}\n";
+      out << " keeps the laws\", \"[product]\") {\n  static_assert(kv::composes<kv::cpu" << types
+          << ">);\n  laws::cache(" << all[evict_role][static_cast<std::size_t>(accepted[i][evict_role])].budget << ", "
+          << tolerance << values << ");\n}\n";
     }
     for (std::size_t i = static_cast<std::size_t>(f); i < rejected.size(); i += static_cast<std::size_t>(files)) {
       out << "static_assert(misses<kv::fact::" << rejected[i].second << ", kv::detail::first_broken<1, kv::cpu";
-      for (std::size_t r = 0; r < all.size(); ++r) out << ", " << all[r][static_cast<std::size_t>(rejected[i].first[r])].type;
+      for (std::size_t r = 0; r < all.size(); ++r)
+        out << ", " << all[r][static_cast<std::size_t>(rejected[i].first[r])].type;
       out << ">::type>);\n";
     }
   }

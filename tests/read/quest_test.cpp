@@ -177,7 +177,8 @@ TEST_CASE("summaries follow the keys that the codec reads back, and pages whose 
   // one page is wanted; the page that would attract most has lost its attractive row, and the others close up
   const kv::model_shape shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 4};
   test::stream s(shape, 150);
-  auto thin = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 70, .recent = 30}, kv::quest{.rows = 150});
+  auto thin =
+      kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 70, .recent = 30}, kv::quest{.rows = 150});
   auto plain = kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 70, .recent = 30});
   auto a = thin.open();
   auto b = plain.open();

@@ -28,8 +28,7 @@ TEST_CASE("cla equals a cache of its own layers whose readers copy the writer's 
   auto all = kv::make_cache(shape, kv::cpu{});
   auto a = few.open();
   auto b = all.open();
-  for (const int n : {12, 1, 1, 5, 1})
-    CHECK((test::feed(few, a, shared, n) == test::feed(all, b, copied, n)));
+  for (const int n : {12, 1, 1, 5, 1}) CHECK((test::feed(few, a, shared, n) == test::feed(all, b, copied, n)));
   CHECK(few.bytes() * 5 == all.bytes() * 3);
 }
 

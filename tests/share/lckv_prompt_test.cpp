@@ -140,7 +140,8 @@ TEST_CASE_METHOD(fixture, "drafts of n tokens are verified in n passes, and may 
   CHECK(test::distance(test::feed_model(m, cache, sequence, {prompt[12]}).hidden[0], exact[12]) < 1e-5);
 }
 
-TEST_CASE_METHOD(fixture, "rows leave and are packed at commit only, so policies do not disturb the passes", "[share]") {
+TEST_CASE_METHOD(fixture, "rows leave and are packed at commit only, so policies do not disturb the passes",
+                 "[share]") {
   auto plain = kv::make_cache(m.shape, kv::cpu{}, map, kv::dense<float>{});
   auto small = kv::make_cache(m.shape, kv::cpu{}, map, kv::h2o{.heavy = 2, .recent = 2});  // 16 bit, four rows
   auto a = plain.open();
@@ -198,7 +199,8 @@ TEST_CASE_METHOD(fixture, "with streaming_llm every slot keeps its sinks and its
 TEST_CASE("layers of a condensed cache with evicted rows read exactly the rows that the slot holds", "[share]") {
   const kv::model_shape shape{.layers = 5, .query_heads = 4, .kv_heads = 2, .head_dim = 8};
   test::stream s(shape, 30);
-  auto cache = kv::make_cache(shape, kv::cpu{}, kv::lckv<2>{}, kv::streaming_llm{.sinks = 2, .recent = 6}, kv::dense<float>{});
+  auto cache =
+      kv::make_cache(shape, kv::cpu{}, kv::lckv<2>{}, kv::streaming_llm{.sinks = 2, .recent = 6}, kv::dense<float>{});
   auto sequence = cache.open();
   for (int t = 0; t < 30; ++t) {
     const auto held = sequence.positions(1, 0);

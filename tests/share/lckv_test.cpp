@@ -43,7 +43,8 @@ void agree(kv::masked_diagonal diagonal) {
     CHECK(cache.owns(l) == !want.keys[u].empty());
     if (!cache.owns(l)) continue;
     CHECK(test::relative_error(run.keys[u].data(), test::packed(want.keys[u]).data(), tokens * m.key_width()) < 1e-5);
-    CHECK(test::relative_error(run.values[u].data(), test::packed(want.values[u]).data(), tokens * m.key_width()) < 1e-5);
+    CHECK(test::relative_error(run.values[u].data(), test::packed(want.values[u]).data(), tokens * m.key_width()) <
+          1e-5);
   }
   // what was committed is what later tokens read
   const auto longer = m.prompt(tokens + 3);
@@ -68,7 +69,8 @@ TEST_CASE("lckv maps the layers as in the paper", "[share]") {
 
 TEST_CASE("lckv refuses models with too few layers", "[share]") {
   CHECK_THROWS_WITH(kv::lckv<4>{}.plan(4), Contains("lckv<4>") && Contains("4 layers") && Contains("at least 5"));
-  CHECK_THROWS_AS(kv::make_cache({.layers = 2, .kv_heads = 1, .head_dim = 4}, kv::cpu{}, kv::lckv<2>{}), kv::shape_error);
+  CHECK_THROWS_AS(kv::make_cache({.layers = 2, .kv_heads = 1, .head_dim = 4}, kv::cpu{}, kv::lckv<2>{}),
+                  kv::shape_error);
   CHECK_THROWS_WITH(kv::lckv<2>{.passes = 0}.plan(8), Contains("passes is 0"));
 }
 
@@ -89,8 +91,10 @@ TEST_CASE("the recurrence notices known mistakes", "[share]") {
   const auto prompt = m.prompt(tokens);
   const auto right = test::recur(m, paper_map(2), prompt);
   CHECK(test::distance(test::recur(m, paper_map(2), prompt, true).hidden, right.hidden) > 0.01);
-  CHECK(test::distance(test::recur(m, paper_map(2), prompt, false, test::mistake::newest_entry_lost).hidden, right.hidden) > 0.01);
-  CHECK(test::distance(test::recur(m, paper_map(2), prompt, false, test::mistake::zero_key_kept).hidden, right.hidden) > 0.01);
+  CHECK(test::distance(test::recur(m, paper_map(2), prompt, false, test::mistake::newest_entry_lost).hidden,
+                       right.hidden) > 0.01);
+  CHECK(test::distance(test::recur(m, paper_map(2), prompt, false, test::mistake::zero_key_kept).hidden, right.hidden) >
+        0.01);
 }
 
 TEST_CASE("the first token of an upward layer reads nothing and gets exactly zero", "[share]") {

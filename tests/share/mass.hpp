@@ -9,10 +9,10 @@
 
 namespace test {
 
-/// Positions of the `heavy` tokens that `layers` (readers of one slot) attended to most, and of the `recent` newest ones,
-/// after all tokens of the stream were decoded one by one.
-inline std::vector<int> heavy_hitters(const stream& s, const kv::layer_plan& plan, const std::vector<int>& layers, int head,
-                                      int heavy, int recent) {
+/// Positions of the `heavy` tokens that `layers` (readers of one slot) attended to most, and of the `recent` newest
+/// ones, after all tokens of the stream were decoded one by one.
+inline std::vector<int> heavy_hitters(const stream& s, const kv::layer_plan& plan, const std::vector<int>& layers,
+                                      int head, int heavy, int recent) {
   std::vector<double> mass(static_cast<std::size_t>(s.tokens), 0.0);
   for (const int l : layers)
     for (int t = 0; t < s.tokens; ++t)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A random transformer, small enough to compute anything with, and two ways to run it: through a cache, and as the plain
-// recurrence of "which entries may token n read", written down without any of the library.
+// A random transformer, small enough to compute anything with, and two ways to run it: through a cache, and as the
+// plain recurrence of "which entries may token n read", written down without any of the library.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -18,7 +18,7 @@ struct tiny_transformer {
     numbers q, k, v, o, up, down;  // [out, in]
   };
   kv::model_shape shape;
-  int width;                         // of the hidden state
+  int width;  // of the hidden state
   std::vector<layer_weights> layer;
 
   /// The gain is that of a TinyLlama-shaped model: 0.02 at width 2048.
@@ -98,10 +98,10 @@ struct tiny_transformer {
 // -------------------------------------------------------------------------------------------------- through a cache
 /// What a run through a cache leaves: the last hidden states, and of every layer the last attention output and rows.
 struct cached_run {
-  std::vector<numbers> hidden;                  // [tokens][width]
-  std::vector<std::vector<float>> attended;     // [layers][tokens, query_heads, head_dim]
+  std::vector<numbers> hidden;                   // [tokens][width]
+  std::vector<std::vector<float>> attended;      // [layers][tokens, query_heads, head_dim]
   std::vector<std::vector<float>> keys, values;  // [layers][tokens, kv_heads, head_dim], of owners
-  int passes = 0;                               // over the ranges that are repeated
+  int passes = 0;                                // over the ranges that are repeated
 };
 
 inline std::vector<float> packed(const std::vector<numbers>& rows) {
@@ -111,8 +111,8 @@ inline std::vector<float> packed(const std::vector<numbers>& rows) {
   return out;
 }
 
-/// Runs `hidden` (tokens first, first + 1, ...) through an open step, by the cache's schedule. A repeated range ends when
-/// enough(pass) says so, called after pass 1, 2, ...; without it, when the schedule says so.
+/// Runs `hidden` (tokens first, first + 1, ...) through an open step, by the cache's schedule. A repeated range ends
+/// when enough(pass) says so, called after pass 1, 2, ...; without it, when the schedule says so.
 template <class Cache, class Step>
 cached_run run_cached(const tiny_transformer& m, const Cache& cache, Step& step, std::vector<numbers> hidden, int first,
                       const std::function<bool(int)>& enough = {}) {
@@ -132,7 +132,8 @@ cached_run run_cached(const tiny_transformer& m, const Cache& cache, Step& step,
         for (int t = 0; t < n; ++t) q.push_back(m.query(l, hidden[std::size_t(t)], first + t));
         if (cache.owns(l)) {
           std::vector<numbers> k, v;
-          for (int t = 0; t < n; ++t) k.push_back(m.key(l, hidden[std::size_t(t)], first + t)), v.push_back(m.value(l, hidden[std::size_t(t)]));
+          for (int t = 0; t < n; ++t)
+            k.push_back(m.key(l, hidden[std::size_t(t)], first + t)), v.push_back(m.value(l, hidden[std::size_t(t)]));
           run.keys[u] = packed(k), run.values[u] = packed(v);
           step.append(l, kv::view(run.keys[u].data(), n, m.shape.kv_heads, m.shape.head_dim),
                       kv::view(run.values[u].data(), n, m.shape.kv_heads, m.shape.head_dim));
@@ -156,8 +157,9 @@ cached_run run_cached(const tiny_transformer& m, const Cache& cache, Step& step,
 
 /// The same in a step of its own, committed.
 template <class Cache, class Sequence>
-cached_run feed_model(const tiny_transformer& m, const Cache& cache, Sequence& sequence, const std::vector<numbers>& hidden,
-                      const std::function<bool(int)>& enough = {}, kv::step_options options = {}) {
+cached_run feed_model(const tiny_transformer& m, const Cache& cache, Sequence& sequence,
+                      const std::vector<numbers>& hidden, const std::function<bool(int)>& enough = {},
+                      kv::step_options options = {}) {
   auto step = sequence.step(static_cast<int>(hidden.size()), options);
   cached_run run = run_cached(m, cache, step, hidden, sequence.length(), enough);
   step.commit();
@@ -182,8 +184,9 @@ struct recurrence {
   std::vector<std::vector<numbers>> keys, values;  // [layers][tokens][kv_heads * head_dim]
 };
 
-/// Token by token, bottom up, in float64. source[i] = layer whose entries layer i reads; a layer that reads above itself
-/// sees those of earlier tokens, the others their own too (nobody does when hide_self). No entries: attention is 0.
+/// Token by token, bottom up, in float64. source[i] = layer whose entries layer i reads; a layer that reads above
+/// itself sees those of earlier tokens, the others their own too (nobody does when hide_self). No entries: attention is
+/// 0.
 inline recurrence recur(const tiny_transformer& m, const std::vector<int>& source, const std::vector<numbers>& tokens,
                         bool hide_self = false, mistake wrong = mistake::none) {
   const int layers = m.shape.layers, d = m.shape.head_dim, group = m.shape.group();
@@ -209,7 +212,8 @@ inline recurrence recur(const tiny_transformer& m, const std::vector<int>& sourc
         double sum = c > i && wrong == mistake::zero_key_kept ? 1.0 : 0.0;
         for (int j = 0; j < entries; ++j) {
           double logit = 0;
-          for (std::size_t e = 0; e < std::size_t(d); ++e) logit += q[at_q + e] * r.keys[std::size_t(c)][std::size_t(j)][at_k + e];
+          for (std::size_t e = 0; e < std::size_t(d); ++e)
+            logit += q[at_q + e] * r.keys[std::size_t(c)][std::size_t(j)][at_k + e];
           weight.push_back(std::exp(logit / std::sqrt(d)));
           sum += weight.back();
         }

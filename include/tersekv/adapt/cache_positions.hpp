@@ -32,17 +32,19 @@ struct needs_and_rotation<list<Facts...>> {
   using type = list<Facts..., fact::rotation>;
 };
 template <class Evict>
-  requires requires { typename Evict::needs; }
+requires requires { typename Evict::needs; }
 struct needs_and_rotation<Evict> : needs_and_rotation<typename Evict::needs> {};
 }  // namespace detail
 
 template <class Evict>
 struct cache_positions : Evict {
-  static_assert(evictor<Evict>, "tersekv::cache_positions: give it an eviction policy, such as "
-                                "tersekv::cache_positions<tersekv::streaming_llm>");
-  static_assert(!requires { Evict::keeps_all; },
-                "tersekv::cache_positions: where all rows are kept, positions in the cache are positions in the text; "
-                "give it an eviction policy that lets rows go");
+  static_assert(evictor<Evict>,
+                "tersekv::cache_positions: give it an eviction policy, such as "
+                "tersekv::cache_positions<tersekv::streaming_llm>");
+  static_assert(
+      !requires { Evict::keeps_all; },
+      "tersekv::cache_positions: where all rows are kept, positions in the cache are positions in the text; "
+      "give it an eviction policy that lets rows go");
   using needs = typename detail::needs_and_rotation<Evict>::type;
   static constexpr std::string_view name = detail::joined_name<Evict::name, detail::cache_positions_suffix>;
   static constexpr bool renumbers = true;

@@ -23,8 +23,9 @@ struct cpu {
   using provides = tersekv::list<fact::attention_mass, fact::last_attention, fact::query_window>;
   static constexpr std::string_view name = "cpu";
 
+  // Must be safe to use from several threads where sequences of one cache are.
   std::pmr::memory_resource* memory = std::pmr::new_delete_resource();
-  std::size_t max_bytes = 0;                                              // pages, windows, columns; 0 = no limit
+  std::size_t max_bytes = 0;                                                // pages, windows, columns; 0 = no limit
   std::function<void(int, const std::function<void(int)>&)> parallel = {};  // (n, work): run work(0) .. work(n - 1)
 
   template <class Work>
@@ -34,8 +35,8 @@ struct cpu {
   }
 
   struct scratch {
-    std::vector<float> logits;         // [count, tile_rows]
-    std::vector<float> maximum, sum;   // [count]
+    std::vector<float> logits;        // [count, tile_rows]
+    std::vector<float> maximum, sum;  // [count]
   };
 
   /// Online softmax over tiles. `tiles(visit)` calls visit(row_tile) for every tile that the block may see.

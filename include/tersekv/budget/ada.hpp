@@ -8,8 +8,8 @@
 // Formula   b_h = rows - protected rows of head h;  head h is sure of its floor(floor * b_h) best rows
 //           the other sum_h b_h - floor(floor * b_h) rows are the best of all heads
 // Shapes    one number per head
-// Differs   the paper mixes the joint shares with the uniform ones and rounds per head, which loses rows; here the total
-//           is heads * rows exactly, as far as there are rows. A head without protected rows is sure of one row
+// Differs   the paper mixes the joint shares with the uniform ones and rounds per head, which loses rows; here the
+//           total is heads * rows exactly, as far as there are rows. A head without protected rows is sure of one row
 // Cost      O(rows of the slot) per trim
 // Needs     comparable scores
 // With      snapkv, as in the paper. Heads of one slot share among themselves, slots do not
@@ -83,9 +83,7 @@ struct ada {
     return a.head < b.head;
   }
   /// floor * b, rounded down; 0.7f * 10 counts as 7.
-  int secured(int b) const {
-    return std::min(b, static_cast<int>(static_cast<double>(floor) * b * (1 + 1e-6)));
-  }
+  int secured(int b) const { return std::min(b, static_cast<int>(static_cast<double>(floor) * b * (1 + 1e-6))); }
 };
 
 }  // namespace tersekv

@@ -8,9 +8,9 @@
 // Formula   b = rows - W;  min = floor(b / beta);  max = 2 b - min, at most T - W;  min = 2 b - max
 //           slot l of L keeps W + max - l (max - min) / (L - 1) rows per head; below T = 2 b all keep `rows`
 // Shapes    one number per slot; T tokens seen, W protected rows
-// Differs   the steps are rounded by largest remainder, so that the slots together keep L * rows; the paper's whole steps
-//           (paper = true) keep a few per cent more. W is the largest number of protected rows that a head of the slot
-//           holds, whatever protects them; where there is none, min is at least 1
+// Differs   the steps are rounded by largest remainder, so that the slots together keep L * rows; the paper's whole
+//           steps (paper = true) keep a few per cent more. W is the largest number of protected rows that a head of the
+//           slot holds, whatever protects them; where there is none, min is at least 1
 // Cost      O(L) per trim
 // Needs     an eviction policy
 // With      snapkv, as in the paper. While decoding, T grows: where T - W was the limit, the first slots' shares grow
@@ -58,7 +58,8 @@ struct pyramid {
     std::int64_t left = 0, ahead = 0;
     for (std::int64_t l = 0; l <= steps; ++l) {
       left += deserved(l) % steps;
-      ahead += deserved(l) % steps > deserved(slot) % steps || (l < slot && deserved(l) % steps == deserved(slot) % steps);
+      ahead +=
+          deserved(l) % steps > deserved(slot) % steps || (l < slot && deserved(l) % steps == deserved(slot) % steps);
     }
     return static_cast<int>(deserved(slot) / steps + (ahead < left / steps ? 1 : 0) + window);
   }

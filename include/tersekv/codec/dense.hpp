@@ -38,9 +38,9 @@ struct dense {
   using key_format = dense_format<T>;
   using value_format = dense_format<T>;
   using provides = tersekv::codec_facts<key_format, value_format, 0>;
-  static constexpr std::string_view name = sizeof(T) == 4                       ? "dense=f32"
+  static constexpr std::string_view name = sizeof(T) == 4                     ? "dense=f32"
                                            : std::is_same_v<T, tersekv::half> ? "dense=f16"
-                                                                                : "dense=bf16";
+                                                                              : "dense=bf16";
   static constexpr int window = 0, sinks = 0;
   key_format for_keys() const { return {}; }
   value_format for_values() const { return {}; }

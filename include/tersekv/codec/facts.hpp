@@ -29,9 +29,8 @@ struct facts_of_codec<false, false> {
 /// Single rows may leave where both formats reopen. Rows may be rewritten in a full-precision window, or in place where
 /// both formats write each row alone.
 template <class KeyFormat, class ValueFormat, int Window>
-using codec_facts =
-    typename detail::facts_of_codec<KeyFormat::opens && ValueFormat::opens,
-                                    (KeyFormat::opens && ValueFormat::opens && KeyFormat::span == 1 &&
-                                     ValueFormat::span == 1) || (Window > 0)>::type;
+using codec_facts = typename detail::facts_of_codec<
+    KeyFormat::opens && ValueFormat::opens,
+    (KeyFormat::opens && ValueFormat::opens && KeyFormat::span == 1 && ValueFormat::span == 1) || (Window > 0)>::type;
 
 }  // namespace tersekv

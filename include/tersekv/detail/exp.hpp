@@ -13,7 +13,7 @@ TERSEKV_HD inline float fast_exp(float x) {
   const float n = bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
   const float k = n - 12582912.0f;
   const float r = (bounded - k * 0.693359375f) + k * 2.12194440e-4f;  // ln 2 in two parts
-  float p = 1.9875691500e-4f;                                        // minimax polynomial of Cephes expf
+  float p = 1.9875691500e-4f;                                         // minimax polynomial of Cephes expf
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;

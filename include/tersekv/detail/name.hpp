@@ -28,8 +28,10 @@ inline constexpr std::string_view joined_name = join_names<Parts...>::value;
 /// The template numbers that a policy states, or none.
 template <class Policy>
 constexpr auto structure_of() {
-  if constexpr (requires { Policy::structure; }) return Policy::structure;
-  else return std::array<int, 0>{};
+  if constexpr (requires { Policy::structure; })
+    return Policy::structure;
+  else
+    return std::array<int, 0>{};
 }
 template <std::size_t A, std::size_t B>
 constexpr std::array<int, A + B> joined(const std::array<int, A>& a, const std::array<int, B>& b) {

@@ -29,8 +29,8 @@ struct h2o {
   static constexpr std::string_view name = "h2o";
   static constexpr int columns = 1;  // s
 
-  int heavy = 256;            // rows kept for their score   [rows]
-  int recent = 256;           // newest rows, always kept    [rows]
+  int heavy = 256;   // rows kept for their score   [rows]
+  int recent = 256;  // newest rows, always kept    [rows]
   trigger when = every_step;
 
   template <class F>

@@ -32,8 +32,8 @@ struct keydiff {
   static constexpr std::string_view name = "keydiff";
   static constexpr int columns = 0;
 
-  int rows = 512;             // kept, the recent ones included   [rows]
-  int recent = 32;            // newest rows, always kept         [rows]
+  int rows = 512;   // kept, the recent ones included   [rows]
+  int recent = 32;  // newest rows, always kept         [rows]
   trigger when = every_chunk;
 
   template <class F>

@@ -27,8 +27,8 @@ struct knorm {
   static constexpr std::string_view name = "knorm";
   static constexpr int columns = 1;  // s
 
-  int rows = 512;            // kept, the recent ones included   [rows]
-  int recent = 32;           // newest rows, always kept         [rows]
+  int rows = 512;   // kept, the recent ones included   [rows]
+  int recent = 32;  // newest rows, always kept         [rows]
   trigger when = every_step;
 
   template <class F>

@@ -26,8 +26,8 @@ struct random_eviction {
   static constexpr std::string_view name = "random";
   static constexpr int columns = 0;
 
-  int rows = 512;            // kept, the recent ones included   [rows]
-  int recent = 32;           // newest rows, always kept         [rows]
+  int rows = 512;   // kept, the recent ones included   [rows]
+  int recent = 32;  // newest rows, always kept         [rows]
   int seed = 1;
   trigger when = every_step;
 
@@ -47,8 +47,8 @@ struct random_eviction {
   int budget() const { return rows; }
   void check() const {
     if (rows < 1 || recent < 0 || recent > rows)
-      throw shape_error("tersekv::random_eviction: rows " + std::to_string(rows) + ", recent " + std::to_string(recent) +
-                        "; rows is >= 1 and recent between 0 and rows");
+      throw shape_error("tersekv::random_eviction: rows " + std::to_string(rows) + ", recent " +
+                        std::to_string(recent) + "; rows is >= 1 and recent between 0 and rows");
   }
 
  private:

@@ -31,10 +31,10 @@ struct snapkv {
   static constexpr std::string_view name = "snapkv";
   static constexpr int columns = 0;
 
-  int rows = 2048;                // kept, the window included                      [rows]
-  int window = 32;                // newest rows, always kept; their queries look   [rows]
-  int kernel = 5;                 // neighbours that share a score, odd             [rows]
-  pooling pool = pooling::mean;   // beyond the edges: zeros for mean, nothing for max
+  int rows = 2048;               // kept, the window included                      [rows]
+  int window = 32;               // newest rows, always kept; their queries look   [rows]
+  int kernel = 5;                // neighbours that share a score, odd             [rows]
+  pooling pool = pooling::mean;  // beyond the edges: zeros for mean, nothing for max
   trigger when = at_prompt_end;
 
   template <class F>
@@ -47,8 +47,8 @@ struct snapkv {
   int queries() const { return window; }
   void score(const scored_head& head, std::span<float> out) const {
     int before = head.rows();  // rows before the window, the only ones that are pooled
-    while (before > 0 && protects({head.position[at(before - 1)], head.seen - 1 - head.position[at(before - 1)]}) !=
-                             protection::none)
+    while (before > 0 &&
+           protects({head.position[at(before - 1)], head.seen - 1 - head.position[at(before - 1)]}) != protection::none)
       --before;
     const int reach = kernel / 2;
     for (int j = 0; j < before; ++j) {
@@ -56,7 +56,8 @@ struct snapkv {
                                                       at(std::min(before, j + reach + 1) - std::max(0, j - reach)));
       float sum = 0;
       for (const float mass : near) sum += mass;
-      out[at(j)] = pool == pooling::mean ? sum / static_cast<float>(kernel) : *std::max_element(near.begin(), near.end());
+      out[at(j)] =
+          pool == pooling::mean ? sum / static_cast<float>(kernel) : *std::max_element(near.begin(), near.end());
     }
     std::copy(head.window_attention.begin() + before, head.window_attention.end(), out.begin() + before);
   }

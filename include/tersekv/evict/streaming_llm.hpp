@@ -28,8 +28,8 @@ struct streaming_llm {
   static constexpr int columns = 0;
   static constexpr bool in_order = true;
 
-  int sinks = 4;             // first tokens, always kept     [rows]
-  int recent = 508;          // newest rows, always kept      [rows]
+  int sinks = 4;     // first tokens, always kept     [rows]
+  int recent = 508;  // newest rows, always kept      [rows]
   trigger when = every_step;
 
   template <class F>
@@ -48,8 +48,8 @@ struct streaming_llm {
   int budget() const { return sinks + recent; }
   void check() const {
     if (sinks < 0 || recent < 0 || budget() < 1)
-      throw shape_error("tersekv::streaming_llm: sinks " + std::to_string(sinks) + ", recent " + std::to_string(recent) +
-                        "; both are >= 0 and their sum is >= 1");
+      throw shape_error("tersekv::streaming_llm: sinks " + std::to_string(sinks) + ", recent " +
+                        std::to_string(recent) + "; both are >= 0 and their sum is >= 1");
   }
 };
 

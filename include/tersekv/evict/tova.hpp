@@ -28,7 +28,7 @@ struct tova {
   static constexpr int columns = 0;
   static constexpr bool per_layer = true;
 
-  int rows = 512;            // kept   [rows]
+  int rows = 512;  // kept   [rows]
   trigger when = every_step;
 
   template <class F>

@@ -10,9 +10,10 @@
 //           x_c <- (e^1 x_c + sum_e e^u_e x_e) / (e^1 + sum_e e^u_e) over the e with c(e) = c, for x = k and x = v
 //           released_code: x_c <- (x_c + sum_e u_e x_e) / (1 + n), n rows folded: vectors shrink
 // Shapes    k [kv_heads, n, d]     v [kv_heads, n, dv]     tau [sequence, slot, head]
-// Differs   decided per KV head, with a threshold per sequence, slot and head; the authors' code repeats the KV heads and
-//           averages similarities over heads and sequences. A folded row keeps its own score. Uneven budgets over layers
-//           are the budget policy's business
+// Differs   decided per KV head, with a threshold per sequence, slot and head; the authors' code repeats the KV heads
+// and
+//           averages similarities over heads and sequences. A folded row keeps its own score. Uneven budgets over
+//           layers are the budget policy's business
 // Cost      leavers x stayers x d products per head and trim
 // Needs     rows that leave; rows that can be rewritten
 // With      a codec that packs groups: only rows of its window take part. Sinks and protected rows are left alone

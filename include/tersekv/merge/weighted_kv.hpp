@@ -8,7 +8,8 @@
 // Formula   a_j = attention received / queries that could see row j
 //           v_c <- (a_c v_c + sum_j a_j v_j) / (a_c + sum_j a_j), c the next staying row after j; k_c is unchanged
 // Shapes    v [kv_heads, n, dv]     mass, queries [kv_heads, n] f32
-// Differs   query heads that share a KV head are averaged. A row that took others in carries the sum of their a, so that
+// Differs   query heads that share a KV head are averaged. A row that took others in carries the sum of their a, so
+// that
 //           what it holds is not forgotten by the next fold; from then on that sum is averaged over more queries, like
 //           the attention of any row (the paper does not say). Which rows leave is the eviction policy's business
 // Cost      8 bytes per row and KV head; O(dv) per leaving row

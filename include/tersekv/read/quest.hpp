@@ -8,9 +8,10 @@
 // Formula   u_p = sum_d max(q_d min_{p,d}, q_d max_{p,d}) >= q k_j for every row j of page p
 //           read = the ceil(rows / page) pages with the largest u, the newest page among them
 // Shapes    q [query_heads, d]     min, max [kv_heads, pages, d] f16
-// Differs   query heads that share a KV head read the same pages, by their largest u; the paper's code knows no sharing.
-//           Pages have 32 rows or the codec's group, the paper's 16. Rows that are not packed (window, sinks, the step's
-//           own) are always read, and do not count. Every layer selects; the paper reads the first two in full
+// Differs   query heads that share a KV head read the same pages, by their largest u; the paper's code knows no
+//           sharing. Pages have 32 rows or a multiple that fits the codec's groups, the paper's 16. Rows that are not
+//           packed (window, sinks, the step's own) are always read, and do not count. Every layer selects; the paper
+//           reads the first two in full
 // Cost      4 bytes per channel and page; per query 2 d products per page
 // Needs     nothing
 // With      steps of one token; longer steps read everything. Minimum and maximum are of the keys as the codec reads
@@ -55,7 +56,7 @@ struct quest {
     const half* most = least + key_dim;
     float sum = 0;
     for (int c = 0; c < key_dim; ++c)
-      if (q[c] != 0) sum += q[c] * to_float(q[c] > 0 ? most[c] : least[c]);  // keys beyond 16 bit: min, max are infinite
+      if (q[c] != 0) sum += q[c] * to_float(q[c] > 0 ? most[c] : least[c]);  // beyond 16 bit they are infinite
     return sum;
   }
   int pages(int page_rows) const { return std::max(1, rows / page_rows + (rows % page_rows != 0)); }

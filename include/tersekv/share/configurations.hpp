@@ -32,9 +32,11 @@ template <partition Cut, shared_layer Target, int Slots>
 struct configuration {
   static_assert(Slots >= 1, "tersekv::configuration: at least one layer writes rows");
   using role = tersekv::role::share;
-  static constexpr std::string_view name = std::array<std::string_view, 9>{
-      "pizza_bottom", "pizza_top",   "pizza_middle",   "sandwich_bottom", "sandwich_top", "sandwich_middle",
-      "lasagna_bottom", "lasagna_top", "lasagna_middle"}[static_cast<std::size_t>(Cut) * 3 + static_cast<std::size_t>(Target)];
+  static constexpr std::string_view name =
+      std::array<std::string_view, 9>{
+          "pizza_bottom",    "pizza_top",      "pizza_middle", "sandwich_bottom", "sandwich_top",
+          "sandwich_middle", "lasagna_bottom", "lasagna_top",  "lasagna_middle"}[static_cast<std::size_t>(Cut) * 3 +
+                                                                                 static_cast<std::size_t>(Target)];
   static constexpr std::array<int, 1> structure{Slots};
 
   int passes = 9;  // over a prompt, at most, where a layer reads one above it
@@ -53,7 +55,9 @@ struct configuration {
     const auto share = [&](int count) {  // the next `count` layers form a group
       const int a = static_cast<int>(kv.size()), z = a + count - 1;
       kv.insert(kv.end(), static_cast<std::size_t>(count),
-                Target == shared_layer::bottom ? a : Target == shared_layer::top ? z : (a + z) / 2);
+                Target == shared_layer::bottom ? a
+                : Target == shared_layer::top  ? z
+                                               : (a + z) / 2);
     };
     const auto own = [&](int count) {
       for (int i = 0; i < count; ++i) share(1);

@@ -50,10 +50,12 @@ template <fixed_string Map>
 struct layer_map {
   using role = tersekv::role::share;
   static constexpr int items = layer_plan::items(Map.view());
-  static_assert(items > 0, "tersekv::layer_map: a map is layer numbers joined by '_', each with an optional 's', such as "
-                           "tersekv::layer_map<\"0_0_2s_2s\">.");
-  static_assert(items == 0 || layer_plan::largest_item(Map.view()) < items,
-                "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
+  static_assert(items > 0,
+                "tersekv::layer_map: a map is layer numbers joined by '_', each with an optional 's', such as "
+                "tersekv::layer_map<\"0_0_2s_2s\">.");
+  static_assert(
+      items == 0 || layer_plan::largest_item(Map.view()) < items,
+      "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
 
   static constexpr std::string_view map = Map.view();
   static constexpr std::string_view name = detail::joined_name<detail::layer_map_prefix, map>;

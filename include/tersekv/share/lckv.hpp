@@ -27,8 +27,9 @@ namespace tersekv {
 
 template <int W>
 struct lckv {
-  static_assert(W >= 0 && W % 2 == 0,
-                "tersekv::lckv: the number of warm-up layers is even: one half below, one half above the condensed layers");
+  static_assert(
+      W >= 0 && W % 2 == 0,
+      "tersekv::lckv: the number of warm-up layers is even: one half below, one half above the condensed layers");
   using role = tersekv::role::share;
   static constexpr std::string_view name = "lckv";
   static constexpr std::array<int, 1> structure{W};
