@@ -35,6 +35,7 @@
 #include <tersekv/evict/keep_all.hpp>
 #include <tersekv/evict/keydiff.hpp>
 #include <tersekv/evict/knorm.hpp>
+#include <tersekv/evict/observed_attention.hpp>
 #include <tersekv/evict/random.hpp>
 #include <tersekv/evict/snapkv.hpp>
 #include <tersekv/evict/streaming_llm.hpp>
