@@ -75,10 +75,10 @@ header read_header(file_reader& in) {
     in.at = long_header;
   }
   const std::string hint = h.version == 0 ? " (no \"ak42\" mark, so it was read as a legacy llama2.c file)" : "";
-  for (const limit& l : {limit{"dim", d.dim, 1 << 16}, limit{"hidden_dim", d.hidden, 1 << 18},
-                         limit{"n_layers", d.layers, 1 << 10}, limit{"n_heads", d.heads, 1 << 10},
-                         limit{"n_kv_heads", d.kv_heads, 1 << 10}, limit{"vocab_size", d.vocab, 1 << 20},
-                         limit{"seq_len", d.context, 1 << 24}})
+  for (const limit& l :
+       {limit{"dim", d.dim, 1 << 16}, limit{"hidden_dim", d.hidden, 1 << 18}, limit{"n_layers", d.layers, 1 << 10},
+        limit{"n_heads", d.heads, 1 << 10}, limit{"n_kv_heads", d.kv_heads, 1 << 10},
+        limit{"vocab_size", d.vocab, 1 << 20}, limit{"seq_len", d.context, 1 << 24}})
     if (l.value < 1 || l.value > l.most)
       in.fail("its header gives " + std::string(l.name) + " = " + std::to_string(l.value) + ", expected 1 to " +
               std::to_string(l.most) + hint);
@@ -87,8 +87,8 @@ header read_header(file_reader& in) {
             ", n_kv_heads = " + std::to_string(d.kv_heads) +
             ", but heads must divide dim into even sizes and kv heads must divide heads" + hint);
   if (h.version == 2 && (h.group < 1 || d.dim % h.group != 0))  // every matrix has a multiple of dim weights
-    in.fail("its header gives group_size = " + std::to_string(h.group) + ", which does not divide dim = " +
-            std::to_string(d.dim));
+    in.fail("its header gives group_size = " + std::to_string(h.group) +
+            ", which does not divide dim = " + std::to_string(d.dim));
   return h;
 }
 

@@ -38,11 +38,11 @@ struct layer_weights {
 
 struct model {
   model_dims dims;
-  std::string format;                // "legacy float32", "version 1 float32", "version 2 int8 in groups of 64"
-  std::vector<float> embedding;      // [vocab, dim]
+  std::string format;            // "legacy float32", "version 1 float32", "version 2 int8 in groups of 64"
+  std::vector<float> embedding;  // [vocab, dim]
   std::vector<layer_weights> layers;
-  std::vector<float> final_norm;     // [dim]
-  std::vector<float> own_classifier; // [vocab, dim], empty when the embedding is the classifier
+  std::vector<float> final_norm;      // [dim]
+  std::vector<float> own_classifier;  // [vocab, dim], empty when the embedding is the classifier
 
   const std::vector<float>& classifier() const { return own_classifier.empty() ? embedding : own_classifier; }
   std::size_t parameters() const;

@@ -23,8 +23,7 @@ std::string joined(const std::vector<int>& numbers) {
 
 comparison compare(const workbench& bench, std::vector<std::string> recipes, const std::string& reference,
                    const perplexity_settings& perplexity, const passkey_settings& passkey, progress& says) {
-  if (std::find(recipes.begin(), recipes.end(), reference) == recipes.end())
-    recipes.insert(recipes.begin(), reference);
+  if (std::find(recipes.begin(), recipes.end(), reference) == recipes.end()) recipes.insert(recipes.begin(), reference);
   for (const std::string& recipe : recipes) bench.make(recipe);  // what is misspelt fails now, not after a minute
   check(bench, perplexity);
   check(bench, passkey);
@@ -46,11 +45,11 @@ comparison compare(const workbench& bench, std::vector<std::string> recipes, con
 void print_settings(std::ostream& out, const comparison& c) {
   const perplexity_settings& p = c.perplexity;
   const bool half = p.feed == protocol::half_prompt;
-  out << "model       " << c.model_name << ": " << c.dims.layers << " layers, dim " << c.dims.dim << ", " << c.dims.heads
-      << " query heads, " << c.dims.kv_heads << " KV heads of " << c.dims.head_dim() << ", vocabulary " << c.dims.vocab
-      << "\n"
-      << "text        " << c.text_name << ": " << p.chunks << (p.chunks == 1 ? " chunk of " : " chunks of ") << p.context
-      << " tokens; " << (half ? "the first half of each is one prompt" : "each fed token by token (P1)")
+  out << "model       " << c.model_name << ": " << c.dims.layers << " layers, dim " << c.dims.dim << ", "
+      << c.dims.heads << " query heads, " << c.dims.kv_heads << " KV heads of " << c.dims.head_dim() << ", vocabulary "
+      << c.dims.vocab << "\n"
+      << "text        " << c.text_name << ": " << p.chunks << (p.chunks == 1 ? " chunk of " : " chunks of ")
+      << p.context << " tokens; " << (half ? "the first half of each is one prompt" : "each fed token by token (P1)")
       << ", scored on the second half\n";
   if (p.prompt_piece > 0) out << "prompts     in pieces of " << p.prompt_piece << " tokens\n";
   if (c.has_passkey(true) || c.has_passkey(false))

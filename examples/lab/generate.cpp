@@ -63,13 +63,16 @@ void print_beside(std::ostream& out, const workbench& bench, const std::string& 
   const bool differ = a != left.tokens.end() || b != right.tokens.end();
   const auto marked = [&](const continuation& c) {
     const std::span<const int> all = c.tokens;
-    return wrapped(text_of(bench, all.first(same)) + (differ ? std::string(mark) : "") + text_of(bench, all.subspan(same)));
+    return wrapped(text_of(bench, all.first(same)) + (differ ? std::string(mark) : "") +
+                   text_of(bench, all.subspan(same)));
   };
   const auto line = [&](std::string l, const std::string& r) {
     l.resize(std::max(l.size(), column_width), ' ');
     out << l << " | " << r << "\n";
   };
-  const auto held = [](const kv::report_data& r) { return fixed(static_cast<double>(r.bytes) / 1024, 1) + " KiB held"; };
+  const auto held = [](const kv::report_data& r) {
+    return fixed(static_cast<double>(r.bytes) / 1024, 1) + " KiB held";
+  };
   line(left_name + ", " + held(left.report), right_name + ", " + held(right.report));
   line(std::string(column_width, '-'), std::string(column_width, '-'));
   const auto l = marked(left), r = marked(right);

@@ -22,12 +22,12 @@ constexpr const char* description =
 for every way, what the model still predicts and what the cache holds.
 
 A way of compressing is a recipe: policies joined by commas, each with its tuning after '='. 'full' keeps everything
-in 32 bits; 'h2o=128+128,kivi=2' keeps 256 rows per head, of which 128 are the newest, in 2 bits a number.
+in 32 bits; 'h2o=128+128,q4_0' keeps 256 rows per head, of which 128 are the newest, in 4-bit blocks.
 'tersekv_lab list' shows what this program knows.
 
 Examples
   tersekv_lab                                        compare a dozen recipes, in under a minute
-  tersekv_lab compare kivi=2 h2o=128+128,kivi=2      compare these with the full cache
+  tersekv_lab compare q4_0 h2o=128+128,q4_0          compare these with the full cache
   tersekv_lab compare --chunks 16 --trials 8 --json results.jsonl --plots drawings
   tersekv_lab generate h2o=128+128 --tokens 300      let the model write with that recipe)";
 
@@ -111,7 +111,7 @@ int run_generate(const options& o) {
     prompt.insert(prompt.end(), tokens.begin(), tokens.end());
   }
   if (prompt.empty()) throw std::runtime_error("The prompt is empty.");
-  const auto recipes = o.recipes.empty() ? std::vector<std::string>{lab::default_recipes().back()} : o.recipes;
+  const auto recipes = o.recipes.empty() ? std::vector<std::string>{"h2o=128+128,kivi=2+32+32"} : o.recipes;
   for (const std::string& recipe : recipes) bench.make(recipe);
   const auto full = lab::continue_text(bench, o.reference, prompt, o.new_tokens);
   std::cout << "a prompt of " << prompt.size() << " tokens, then " << o.new_tokens << " tokens, most likely first\n";
@@ -124,8 +124,9 @@ int run_generate(const options& o) {
 }
 
 int run_list() {
-  std::cout << "Recipes of this program. A number after '=' is a policy's tuning, rows unless it says otherwise; the\n"
-               "numbers shown are the defaults.\n\n  full\n";
+  std::cout << "Recipes of this program. Numbers are fixed; write a number in the place of a word, or leave the last "
+               "ones out for\n"
+               "the defaults, as in snapkv=256+32. 'full' is dense=f32.\n\n";
   for (const std::string& name : lab::all_recipes().names()) std::cout << "  " << name << "\n";
   return 0;
 }
@@ -134,19 +135,31 @@ void add_compare_options(CLI::App& compare, options& o) {
   compare.add_option("recipes", o.recipes, "Recipes to compare, separated by spaces; a dozen by default");
   compare.add_option("--reference", o.reference, "Recipe that the others are measured against")->capture_default_str();
   compare.add_option("--context", o.perplexity.context, "Tokens in a chunk of text")
-      ->check(CLI::Range(8, 1 << 20))->capture_default_str();
-  compare.add_option("--chunks", o.perplexity.chunks, "Chunks of text")->check(CLI::Range(1, 1 << 16))->capture_default_str();
+      ->check(CLI::Range(8, 1 << 20))
+      ->capture_default_str();
+  compare.add_option("--chunks", o.perplexity.chunks, "Chunks of text")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
   compare.add_option("--skip", o.perplexity.first_token, "Tokens of the text before the first chunk")
-      ->check(CLI::Range(0, 1 << 30))->capture_default_str();
-  compare.add_option("--protocol", o.feed, "half: the first half of a chunk is a prompt; P1: token by token throughout")
-      ->check(CLI::IsMember({"half", "P1"}))->capture_default_str();
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  compare
+      .add_option("--protocol", o.feed, "half: the first half of a chunk is a prompt; P1: token by token throughout")
+      ->check(CLI::IsMember({"half", "P1"}))
+      ->capture_default_str();
   compare.add_option("--prompt-piece", o.perplexity.prompt_piece, "Feed prompts in pieces of so many tokens; 0: whole")
-      ->check(CLI::Range(0, 1 << 20))->capture_default_str();
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
   compare.add_option("--lengths", o.passkey.lengths, "Tokens in a passkey prompt, one or more, as in 512,1024")
-      ->delimiter(',')->check(CLI::Range(128, 1 << 20))->capture_default_str();
-  compare.add_option("--depths", o.passkey.depths, "Depths of the passkey line")->check(CLI::Range(1, 64))->capture_default_str();
+      ->delimiter(',')
+      ->check(CLI::Range(128, 1 << 20))
+      ->capture_default_str();
+  compare.add_option("--depths", o.passkey.depths, "Depths of the passkey line")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   compare.add_option("--trials", o.passkey.trials, "Passkey prompts per length and depth")
-      ->check(CLI::Range(1, 1000))->capture_default_str();
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   compare.add_flag("--no-passkey", o.no_passkey, "Leave the passkey test out");
   compare.add_flag("--grid", o.grid, "Print passkey accuracy by length and depth");
   compare.add_option("--json", o.json, "Write the results as JSON lines to this file");
@@ -162,8 +175,11 @@ int main(int count, char** arguments) {
   app.add_option("--model", o.model, "Model file of the llama2.c family; by default the one in examples/models");
   app.add_option("--tokenizer", o.tokenizer, "llama2.c tokenizer file, for models that do not speak bytes");
   app.add_option("--text", o.text, "Text to evaluate on")->default_str("examples/texts/treasure_island.txt");
-  app.add_flag("--no-opening", o.no_opening, "Do not begin texts with an opening token, for models trained without one");
-  app.add_option("--threads", o.threads, "Pieces of work done at a time")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_flag("--no-opening", o.no_opening,
+               "Do not begin texts with an opening token, for models trained without one");
+  app.add_option("--threads", o.threads, "Pieces of work done at a time")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   app.add_flag("--quiet", o.quiet, "No progress on stderr");
 
   CLI::App* compare = app.add_subcommand("compare", "Compare recipes; what happens when no subcommand is given");
@@ -172,12 +188,15 @@ int main(int count, char** arguments) {
   for (CLI::App* sub : {compare, generate, list})
     sub->fallthrough()->footer("Options for model, text and threads: tersekv_lab --help");
   add_compare_options(*compare, o);
-  generate->add_option("recipes", o.recipes, "Recipes to write with");
+  generate->add_option("recipes", o.recipes, "Recipes to write with; h2o=128+128,kivi=2+32+32 by default");
   generate->add_option("--reference", o.reference, "Recipe to write beside")->capture_default_str();
   generate->add_option("--prompt", o.prompt, "Text to continue; by default the beginning of --text");
   generate->add_option("--prompt-tokens", o.prompt_tokens, "How much of --text is the prompt")
-      ->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  generate->add_option("--tokens", o.new_tokens, "Tokens to write")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  generate->add_option("--tokens", o.new_tokens, "Tokens to write")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
 
   std::vector<std::string> words(arguments + 1, arguments + count);
   const auto is_any_of = [](const std::string& word, std::initializer_list<const char*> names) {

@@ -63,7 +63,7 @@ struct reply {
 };
 
 reply ask(const workbench& bench, runner& run, const std::string& recipe, const prompt& p, bool seen,
-                const passkey_settings& s) {
+          const passkey_settings& s) {
   kv::any_cache cache = bench.make(recipe);
   auto chat = cache.open();
   const auto feed_prompt = [&](std::span<const int> tokens) {

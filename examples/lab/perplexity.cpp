@@ -177,9 +177,8 @@ std::vector<perplexity_result> measure_perplexity(const workbench& bench, const 
   };
 
   std::vector<chunk_result> full(at(s.chunks));
-  run_all("perplexity of " + reference, s.chunks, [&](int i, runner& run) {
-    full[at(i)] = run_chunk(bench, run, reference, chunks[at(i)], s, nullptr);
-  });
+  run_all("perplexity of " + reference, s.chunks,
+          [&](int i, runner& run) { full[at(i)] = run_chunk(bench, run, reference, chunks[at(i)], s, nullptr); });
   double reference_loss = 0;
   for (const chunk_result& c : full) reference_loss += c.loss;
 

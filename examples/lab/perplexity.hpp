@@ -18,7 +18,7 @@ namespace lab {
 enum class protocol { half_prompt, every_token };
 
 struct perplexity_settings {
-  int context = 1024;    // tokens in a chunk, the opening token included
+  int context = 1024;  // tokens in a chunk, the opening token included
   int chunks = 3;
   int first_token = 0;   // of the text, where the first chunk begins
   int prompt_piece = 0;  // prompts are fed in pieces of so many tokens; 0 = whole
@@ -31,19 +31,19 @@ struct perplexity_score {
   double change = 0;          // perplexity / the reference's - 1
   double kl_mean = 0;         // KL(reference || recipe) of the next token's distribution [nats]
   double kl_p99 = 0;
-  double same_top = 0;        // share of positions whose most likely token is the reference's
+  double same_top = 0;  // share of positions whose most likely token is the reference's
   int positions = 0;
 };
 
 struct cache_cost {
-  double bytes_per_token = 0;   // held at the end of a chunk, per token seen
-  double full_bytes = 0;        // of a cache that keeps every row in 16 bits, per token
-  double compression = 0;       // full_bytes / bytes_per_token
-  double bits_per_number = 0;   // of the rows that are kept
-  double kept = 0;              // rows kept / rows seen
-  double prompt_speed = 0;      // tokens per second of the whole model
+  double bytes_per_token = 0;  // held at the end of a chunk, per token seen
+  double full_bytes = 0;       // of a cache that keeps every row in 16 bits, per token
+  double compression = 0;      // full_bytes / bytes_per_token
+  double bits_per_number = 0;  // of the rows that are kept
+  double kept = 0;             // rows kept / rows seen
+  double prompt_speed = 0;     // tokens per second of the whole model
   double decode_speed = 0;
-  double decode_cache_time = 0; // spent inside the cache, per decoded token [microseconds]
+  double decode_cache_time = 0;  // spent inside the cache, per decoded token [microseconds]
 };
 
 struct perplexity_result {

@@ -28,7 +28,8 @@ struct axis {
   bool logarithmic;
 
   double operator()(double x) const {
-    const double share = logarithmic ? std::log(std::max(x, low) / low) / std::log(high / low) : (x - low) / (high - low);
+    const double share =
+        logarithmic ? std::log(std::max(x, low) / low) / std::log(high / low) : (x - low) / (high - low);
     return from + std::clamp(share, 0.0, 1.0) * (to - from);
   }
 
@@ -44,7 +45,8 @@ struct axis {
       out.clear();
       const double rough = (high - low) / 6, decade = std::pow(10, std::floor(std::log10(rough)));
       const double step = rough / decade < 2 ? 2 * decade : rough / decade < 5 ? 5 * decade : 10 * decade;
-      for (double i = std::ceil(low / step); i * step <= high + 1e-9 * step; ++i) out.push_back(i * step + 0.0);  // no -0
+      for (double i = std::ceil(low / step); i * step <= high + 1e-9 * step; ++i)
+        out.push_back(i * step + 0.0);  // no -0
     }
     return out;
   }
@@ -115,8 +117,10 @@ void frame(svg& out, const axis& x, const axis& y, const std::string& title, con
   out.text(left, height - 22, "bytes held per token (log scale)", {});
   out.text(20, (top + height - bottom) / 2, y_name, {.at = svg::anchor::middle, .turned = -90});
   double at = width - right;
-  for (const auto& [colour, name] : {std::pair{both, "fewer rows and bits"}, {fewer_bits, "fewer bits"},
-                                     {fewer_rows, "fewer rows"}, {reference_colour, "all rows and bits"}}) {
+  for (const auto& [colour, name] : {std::pair{both, "fewer rows and bits"},
+                                     {fewer_bits, "fewer bits"},
+                                     {fewer_rows, "fewer rows"},
+                                     {reference_colour, "all rows and bits"}}) {
     at -= text_width(name, 11) + 6;
     out.text(at, height - 22, name, {.size = 11, .colour = colour});
     out.circle(at - 8, height - 26, 3.5, colour);
@@ -176,8 +180,8 @@ void plot_quality(const std::filesystem::path& file, const comparison& c, const 
   labels names(out, {left + 2, top, width - right, height - bottom - 2});
   const auto shown = [&](const comparison::row& r) { return with_reference || r.recipe != c.reference; };
   if (with_reference) {
-    const double full = y(value(*std::find_if(c.rows.begin(), c.rows.end(),
-                                              [&](const auto& r) { return r.recipe == c.reference; })));
+    const double full =
+        y(value(*std::find_if(c.rows.begin(), c.rows.end(), [&](const auto& r) { return r.recipe == c.reference; })));
     out.line(left, full, width - right, full, grey, 1, true);
   }
   for (const auto& r : c.rows) {
@@ -196,7 +200,8 @@ void plot_passkey(const std::filesystem::path& file, const comparison& c) {
   const auto bytes = [](const comparison::row& r) { return r.passkey.bytes_per_token(); };
   const axis x = bytes_axis(c, bytes), y{-4, 108, height - bottom, top, false};
   frame(out, x, y, "Passkey: prompts answered exactly, against what the cache holds",
-        c.model_name + ", " + c.text_name + "; dot: question seen when compressing, ring: unseen", "answered exactly, %");
+        c.model_name + ", " + c.text_name + "; dot: question seen when compressing, ring: unseen",
+        "answered exactly, %");
   labels names(out, {left + 2, top, width - right, height - bottom - 2});
   const auto each = [&](auto&& body) {
     for (const auto& r : c.rows)
@@ -206,7 +211,8 @@ void plot_passkey(const std::filesystem::path& file, const comparison& c) {
   each([&](const auto&, bool, double px, double py) { names.keep_clear({px - 8, py - 8, px + 8, py + 8}); });
   for (const auto& r : c.rows)
     if (c.has_passkey(true) && c.has_passkey(false))
-      out.line(x(bytes(r)), y(100 * r.passkey.exact(true)), x(bytes(r)), y(100 * r.passkey.exact(false)), mixed(colour_of(r), {255, 255, 255}, 0.6), 1.5);
+      out.line(x(bytes(r)), y(100 * r.passkey.exact(true)), x(bytes(r)), y(100 * r.passkey.exact(false)),
+               mixed(colour_of(r), {255, 255, 255}, 0.6), 1.5);
   for (const auto& r : c.rows)
     names.put(x(bytes(r)), y(100 * r.passkey.exact(c.has_passkey(true))), r.recipe, colour_of(r));
   each([&](const auto& r, bool seen, double px, double py) { out.circle(px, py, seen ? 4 : 7, colour_of(r), seen); });
@@ -222,7 +228,8 @@ void heat_map(svg& out, double x, double y, const comparison& c, const passkey_r
   for (const passkey_cell& cell : r.cells) {
     if (cell.seen != seen) continue;
     const double share = static_cast<double>(cell.exact) / std::max(cell.prompts, 1);
-    const double px = x + cell_width * static_cast<double>(i % depths), py = y + cell_height * static_cast<double>(i / depths);
+    const double px = x + cell_width * static_cast<double>(i % depths),
+                 py = y + cell_height * static_cast<double>(i / depths);
     out.rectangle(px, py, cell_width - 2, cell_height - 2, mixed(none, all, share));
     out.text(px + cell_width / 2 - 1, py + 14, fixed(100 * share, 0),
              {.size = 10, .at = svg::anchor::middle, .colour = share > 0.5 ? rgb{255, 255, 255} : ink});
@@ -253,9 +260,9 @@ void plot_passkey_grid(const std::filesystem::path& file, const comparison& c) {
   svg out(2 * margin + panel_width * static_cast<double>(std::min(columns, c.rows.size())),
           64 + panel_height * static_cast<double>(lines) + 8);
   out.text(margin, 28, "Passkey: prompts answered exactly, %", {.size = 16, .bold = true});
-  out.text(margin, 48, c.model_name + ", " + std::to_string(c.passkey.trials) +
-                           (c.passkey.trials == 1 ? " prompt" : " prompts") +
-                           " per cell; rows: tokens in the prompt, columns: depth of the line",
+  out.text(margin, 48,
+           c.model_name + ", " + std::to_string(c.passkey.trials) + (c.passkey.trials == 1 ? " prompt" : " prompts") +
+               " per cell; rows: tokens in the prompt, columns: depth of the line",
            {.size = 12, .colour = grey});
   for (std::size_t i = 0; i < c.rows.size(); ++i) {
     double x = margin + panel_width * static_cast<double>(i % columns);
@@ -275,10 +282,13 @@ void plot_passkey_grid(const std::filesystem::path& file, const comparison& c) {
 std::vector<std::filesystem::path> write_plots(const std::filesystem::path& folder, const comparison& c) {
   std::filesystem::create_directories(folder);
   std::vector<std::filesystem::path> files = {folder / "perplexity.svg", folder / "divergence.svg"};
-  plot_quality(files[0], c, "Perplexity against what the cache holds", "perplexity",
-               [](const comparison::row& r) { return r.text.score.perplexity; }, true);
-  plot_quality(files[1], c, "Divergence from the full cache against what the cache holds", "mean KL divergence, nats, at least 1e-5",
-               [](const comparison::row& r) { return std::max(r.text.score.kl_mean, 1e-5); }, false);
+  plot_quality(
+      files[0], c, "Perplexity against what the cache holds", "perplexity",
+      [](const comparison::row& r) { return r.text.score.perplexity; }, true);
+  plot_quality(
+      files[1], c, "Divergence from the full cache against what the cache holds",
+      "mean KL divergence, nats, at least 1e-5",
+      [](const comparison::row& r) { return std::max(r.text.score.kl_mean, 1e-5); }, false);
   if (c.has_passkey(true) || c.has_passkey(false)) {
     files.push_back(folder / "passkey.svg");
     plot_passkey(files.back(), c);

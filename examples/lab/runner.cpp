@@ -139,7 +139,8 @@ std::span<const float> runner::feed(kv::any_cache& cache, kv::any_sequence& chat
   const int n = static_cast<int>(tokens.size()), first_position = static_cast<int>(chat.length());
   prepare(cache, first_position, n);
   for (int i = 0; i < n; ++i)
-    std::copy_n(model_.embedding.data() + size(tokens[size(i)]) * size(d.dim), d.dim, b_.x.data() + size(i) * size(d.dim));
+    std::copy_n(model_.embedding.data() + size(tokens[size(i)]) * size(d.dim), d.dim,
+                b_.x.data() + size(i) * size(d.dim));
 
   auto step = chat.step(n, {.more = options.more});
   for (const auto& range : schedule_) {

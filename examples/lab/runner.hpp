@@ -19,8 +19,8 @@ namespace kv = tersekv;
 kv::model_shape shape_of(const model_dims& dims);
 
 struct feed_options {
-  bool more = false;     // further pieces of this prompt follow, so it is not yet time to compress
-  bool logits = true;    // false: the answer is not wanted, and is not computed
+  bool more = false;   // further pieces of this prompt follow, so it is not yet time to compress
+  bool logits = true;  // false: the answer is not wanted, and is not computed
 };
 
 class runner {
@@ -53,7 +53,7 @@ class runner {
 
   const model& model_;
   buffers b_;
-  std::vector<float> cosine_, sine_;    // [positions, head_dim / 2]
+  std::vector<float> cosine_, sine_;  // [positions, head_dim / 2]
   decltype(std::declval<const kv::any_cache&>().schedule(1)) schedule_;
   const kv::any_cache* scheduled_cache_ = nullptr;
   int scheduled_n_ = 0;

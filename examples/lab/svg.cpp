@@ -26,11 +26,20 @@ std::string colour_name(rgb c) {
 std::string escaped(std::string_view words) {
   std::string out;
   for (char c : words) switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   return out;
 }
@@ -42,7 +51,9 @@ std::string attribute(std::string_view name, const std::string& value) {
 }  // namespace
 
 rgb mixed(rgb from, rgb to, double share) {
-  const auto mix = [&](int a, int b) { return static_cast<int>(std::lround(a + (b - a) * std::clamp(share, 0.0, 1.0))); };
+  const auto mix = [&](int a, int b) {
+    return static_cast<int>(std::lround(a + (b - a) * std::clamp(share, 0.0, 1.0)));
+  };
   return {mix(from.red, to.red), mix(from.green, to.green), mix(from.blue, to.blue)};
 }
 
@@ -65,9 +76,9 @@ void svg::circle(double x, double y, double radius, rgb colour, bool filled) {
 
 void svg::text(double x, double y, std::string_view words, text_style style) {
   constexpr const char* anchors[] = {"start", "middle", "end"};
-  body_ += "<text" + attribute("x", number(x)) + attribute("y", number(y)) + attribute("font-size", number(style.size)) +
-           attribute("text-anchor", anchors[static_cast<int>(style.at)]) + attribute("fill", colour_name(style.colour)) +
-           (style.bold ? attribute("font-weight", "bold") : "");
+  body_ += "<text" + attribute("x", number(x)) + attribute("y", number(y)) +
+           attribute("font-size", number(style.size)) + attribute("text-anchor", anchors[static_cast<int>(style.at)]) +
+           attribute("fill", colour_name(style.colour)) + (style.bold ? attribute("font-weight", "bold") : "");
   if (style.turned != 0)
     body_ += attribute("transform", "rotate(" + number(style.turned) + " " + number(x) + " " + number(y) + ")");
   body_ += ">" + escaped(words) + "</text>\n";
@@ -84,6 +95,6 @@ void svg::write(const std::filesystem::path& file) const {
   if (!out.flush()) throw std::runtime_error("Cannot write '" + file.string() + "'.");
 }
 
-double text_width(std::string_view words, double size) { return 0.6 * size * static_cast<double>(words.size()); }
+double text_width(std::string_view words, double size) { return 0.66 * size * static_cast<double>(words.size()); }
 
 }  // namespace lab

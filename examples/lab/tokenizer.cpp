@@ -85,8 +85,7 @@ std::vector<int> tokenizer::encode(std::string_view text) const {
     if (left < 0 || right >= end) return;
     const int a = tokens[at(left)], b = tokens[at(right)];
     const auto joint = token_of_.find(pieces_[at(a)] + pieces_[at(b)]);
-    if (joint != token_of_.end())
-      queue.push({scores_[at(joint->second)], left, right, a, b, joint->second});
+    if (joint != token_of_.end()) queue.push({scores_[at(joint->second)], left, right, a, b, joint->second});
   };
   for (int i = 0; i + 1 < end; ++i) consider(i, i + 1);
   constexpr int gone = -1;

@@ -24,11 +24,11 @@ class tokenizer {
   bool is_bytes() const { return pieces_.empty(); }
   int opening_token() const { return is_bytes() ? 0 : 1; }
   std::vector<int> encode(std::string_view text) const;  // without the opening token
-  std::string decode(int token, bool first) const;       // `first`: the space that encode put before the text is left out
+  std::string decode(int token, bool first) const;  // `first`: the space that encode put before the text is left out
 
  private:
-  std::vector<std::string> pieces_;                      // [vocab], empty: tokens are bytes
-  std::vector<float> scores_;                            // [vocab]
+  std::vector<std::string> pieces_;  // [vocab], empty: tokens are bytes
+  std::vector<float> scores_;        // [vocab]
   std::unordered_map<std::string, int> token_of_;
 };
 
