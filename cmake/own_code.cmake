@@ -24,6 +24,11 @@ if(TERSEKV_WERROR AND ((CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILE
   list(APPEND tersekv_warnings -Werror)
 endif()
 
+# g++ 12 and 13 warn inside their own <immintrin.h> and <string> when they optimise; clang still looks for these.
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  list(APPEND tersekv_warnings -Wno-uninitialized -Wno-maybe-uninitialized -Wno-restrict)
+endif()
+
 find_package(Threads REQUIRED)
 add_library(tersekv_own_code INTERFACE)
 target_link_libraries(tersekv_own_code INTERFACE tersekv Threads::Threads)

@@ -10,6 +10,7 @@ kv::menu all_recipes() {
   add_budgets(menu);
   add_mergers(menu);
   add_combined(menu);
+  add_adapted(menu);
   add_readers(menu);
   add_sharing(menu);
   return menu;

@@ -18,6 +18,7 @@ void add_evictors(kv::menu& menu);
 void add_budgets(kv::menu& menu);
 void add_mergers(kv::menu& menu);
 void add_combined(kv::menu& menu);
+void add_adapted(kv::menu& menu);
 void add_readers(kv::menu& menu);
 void add_sharing(kv::menu& menu);
 

@@ -8,7 +8,6 @@ void add_budgets(kv::menu& menu) {
   menu.add<kv::cpu, kv::snapkv, kv::ada>();
   menu.add<kv::cpu, kv::snapkv, kv::pyramid>();
   menu.add<kv::cpu, kv::h2o, kv::ada>();
-  menu.add<kv::cpu, kv::h2o, kv::pyramid>();
 }
 
 }  // namespace lab

@@ -7,9 +7,7 @@ namespace lab {
 void add_mergers(kv::menu& menu) {
   menu.add<kv::cpu, kv::h2o, kv::d2o>();
   menu.add<kv::cpu, kv::snapkv, kv::d2o>();
-  menu.add<kv::cpu, kv::streaming_llm, kv::d2o>();
   menu.add<kv::cpu, kv::h2o, kv::weighted_kv>();
-  menu.add<kv::cpu, kv::streaming_llm, kv::weighted_kv>();
 }
 
 }  // namespace lab

@@ -8,7 +8,6 @@ void add_readers(kv::menu& menu) {
   menu.add<kv::cpu, kv::quest>();
   menu.add<kv::cpu, kv::quest, kv::q8_0>();
   menu.add<kv::cpu, kv::quest, kv::kivi<2, 32, 32>>();
-  menu.add<kv::cpu, kv::snapkv, kv::quest>();
 }
 
 }  // namespace lab

@@ -9,7 +9,6 @@ void add_sharing(kv::menu& menu) {
   menu.add<kv::cpu, kv::lckv<2>, kv::dense<float>>();
   menu.add<kv::cpu, kv::lckv<2>, kv::h2o, kv::kivi<2, 32, 32>>();
   menu.add<kv::cpu, kv::cla<2>>();
-  menu.add<kv::cpu, kv::cla<2>, kv::kivi<2, 32, 32>>();
   menu.add<kv::cpu, kv::yoco>();
 }
 

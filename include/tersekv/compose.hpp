@@ -28,7 +28,7 @@ class basic_cache;
 namespace detail {
 
 // ------------------------------------------------------------------------------------------- rules and their sentences
-struct fine {};
+using fine = no_flaw;
 
 template <class P>
 struct not_a_policy {
@@ -135,6 +135,16 @@ struct role_of_<P> {
 };
 template <class P>
 using role_of = typename role_of_<P>::type;
+
+template <class P>
+struct flaw_of {
+  using type = fine;
+};
+template <class P>
+  requires requires { typename P::flaw; }
+struct flaw_of<P> {
+  using type = typename P::flaw;
+};
 
 /// The first of Ps with this role, or Default.
 template <class Role, class Default, class... Ps>
@@ -300,7 +310,9 @@ struct unknown_type : all_fine {};
 template <class P, class... Ps>
 struct unknown_type<P, Ps...>
     : select_rule<names_role_as_value<P>, role_is_a_value<P>,
-                  select_rule<!names_role<P> && !names_role_as_value<P>, not_a_policy<P>, unknown_type<Ps...>>> {};
+                  select_rule<!names_role<P> && !names_role_as_value<P>, not_a_policy<P>,
+                              select_rule<!std::is_same_v<typename flaw_of<P>::type, fine>, typename flaw_of<P>::type,
+                                          unknown_type<Ps...>>>> {};
 
 template <class... Ps>
 struct filled_twice : all_fine {};

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include <tersekv/detail/function_ref.hpp>
 #include <tersekv/number.hpp>
 #include <tersekv/page_format.hpp>
 #include <tersekv/pool.hpp>
@@ -28,6 +29,9 @@ struct row_tile {
   const int* position = nullptr;  // [rows] -1 = dead
   const float* bias = nullptr;    // [rows] added to the logits; null = none
 };
+
+using tile_visitor = detail::function_ref<void(const row_tile&)>;
+using tile_source = detail::function_ref<void(tile_visitor)>;  // calls the visitor for every tile
 
 /// Memory to build tiles in.
 struct tile_scratch {
@@ -72,10 +76,9 @@ class head_rows {
   std::size_t column_bytes() const { return pages_.held() + position_.held() + state_.held() + bias_.held(); }
 
   /// Calls visit(row_tile) for the rows of every part, `pages` naming the pages to read (all when empty).
-  template <class Visit>
   void for_each_tile(const Format& format, tile_scratch& scratch, std::span<const int> pages, bool want_values,
-                     Visit&& visit) const {
-    tile_builder<Visit> build{*this, format, scratch, want_values, visit};
+                     tile_visitor visit) const {
+    tile_builder build{*this, format, scratch, want_values, visit};
     build.dense(sink_keys_, sink_values_, 0, sinks_);
     if (pages.empty()) {
       for (int p = 0; p < this->pages(); ++p) build.page(p);
@@ -344,13 +347,12 @@ class head_rows {
     }
   }
 
-  template <class Visit>
   struct tile_builder {
     const head_rows& head;
     const Format& format;
     tile_scratch& scratch;
     bool want_values;
-    Visit& visit;
+    tile_visitor visit;
     int rows = 0;
 
     void columns(int first, int count) {

@@ -41,8 +41,7 @@ class head_source {
   const float* staged_value(int j) const { return values_ + static_cast<std::ptrdiff_t>(j) * core_.shape.value_dim; }
 
   /// visit(row_tile) for the committed rows (of `pages`, when not empty) and the first `staged` rows of the step.
-  template <class Visit>
-  void for_each_tile(std::span<const int> pages, int staged, bool want_values, Visit&& visit) {
+  void for_each_tile(std::span<const int> pages, int staged, bool want_values, tile_visitor visit) {
     head_.for_each_tile(core_.format, w_.tile, pages, want_values, visit);
     for (int j = 0; j < staged; j += tile_rows) {
       row_tile tile;
@@ -70,7 +69,7 @@ class head_source {
       block.logits = w_.logits.data();
     }
     if constexpr (Core::renumbers) turn_queries(block);
-    Core::backend_type::attend(block, w_.attend, [&](auto&& visit) {
+    Core::backend_type::attend(block, w_.attend, [&](tile_visitor visit) {
       for_each_tile(pages, staged, true, [&](const row_tile& tile) {
         if constexpr (Core::renumbers)
           visit(turn_keys(tile));

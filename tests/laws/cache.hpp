@@ -126,7 +126,8 @@ void cache(int budget, double tolerance, Ps... policies) {
       if (budget > 0)
         REQUIRE(sum <= 2 * budget * (cache.plan().slots() > 1 ? 2 : 1));  // layers may differ, up to twice
     }
-    if (budget > 0) REQUIRE(kept <= static_cast<std::size_t>(budget * 2 * cache.plan().slots()));
+    // a tenth more: windowed slots protect fewer rows, and what pyramid spreads over slots is what is not protected
+    if (budget > 0) REQUIRE(10 * kept <= 11 * static_cast<std::size_t>(budget * 2 * cache.plan().slots()));
 
     // Rows of pages, at most twice over where groups are reopened only when two pages fit in one; a page and columns
     // more

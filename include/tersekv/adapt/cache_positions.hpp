@@ -14,6 +14,7 @@
 // With      streaming_llm, as in the paper; with others, heads that keep different rows also place them differently
 #pragma once
 #include <string_view>
+#include <type_traits>
 
 #include <tersekv/detail/name.hpp>
 #include <tersekv/policy.hpp>
@@ -34,17 +35,19 @@ struct needs_and_rotation<list<Facts...>> {
 template <class Evict>
 requires requires { typename Evict::needs; }
 struct needs_and_rotation<Evict> : needs_and_rotation<typename Evict::needs> {};
+
+template <class Evict>
+struct nothing_leaves {
+  static_assert(never<Evict>,
+                "tersekv::cache_positions: where all rows are kept, positions in the cache are positions in the text; "
+                "give it an eviction policy that lets rows go, such as "
+                "tersekv::cache_positions<tersekv::streaming_llm>");
+};
 }  // namespace detail
 
 template <class Evict>
 struct cache_positions : Evict {
-  static_assert(evictor<Evict>,
-                "tersekv::cache_positions: give it an eviction policy, such as "
-                "tersekv::cache_positions<tersekv::streaming_llm>");
-  static_assert(
-      !requires { Evict::keeps_all; },
-      "tersekv::cache_positions: where all rows are kept, positions in the cache are positions in the text; "
-      "give it an eviction policy that lets rows go");
+  using flaw = std::conditional_t<requires { Evict::keeps_all; }, detail::nothing_leaves<Evict>, no_flaw>;
   using needs = typename detail::needs_and_rotation<Evict>::type;
   static constexpr std::string_view name = detail::joined_name<Evict::name, detail::cache_positions_suffix>;
   static constexpr bool renumbers = true;

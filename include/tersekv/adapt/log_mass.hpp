@@ -14,6 +14,7 @@
 //           that drops keys (weighted_kv) has nothing to count: its rows would be attended to too much
 #pragma once
 #include <string_view>
+#include <type_traits>
 
 #include <tersekv/detail/name.hpp>
 #include <tersekv/policy.hpp>
@@ -22,12 +23,17 @@ namespace tersekv {
 
 namespace detail {
 inline constexpr std::string_view log_mass_suffix = "@log_mass";
-}
+
+template <class Merge>
+struct log_mass_of_nothing {
+  static_assert(never<Merge>,
+                "tersekv::log_mass: give it a merge policy that folds rows, such as tersekv::log_mass<tersekv::d2o>");
+};
+}  // namespace detail
 
 template <class Merge>
 struct log_mass : Merge {
-  static_assert(merger<Merge> && Merge::folds,
-                "tersekv::log_mass: give it a merge policy that folds rows, such as tersekv::log_mass<tersekv::d2o>");
+  using flaw = std::conditional_t<Merge::folds, no_flaw, detail::log_mass_of_nothing<Merge>>;
   static constexpr std::string_view name = detail::joined_name<Merge::name, detail::log_mass_suffix>;
   static constexpr bool carries_mass = true;  // the container keeps log p; fold_head::absorb moves it
 };

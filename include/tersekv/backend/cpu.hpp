@@ -40,8 +40,7 @@ struct cpu {
   };
 
   /// Online softmax over tiles. `tiles(visit)` calls visit(row_tile) for every tile that the block may see.
-  template <class Tiles>
-  static void attend(const attend_block& block, scratch& s, Tiles&& tiles) {
+  static void attend(const attend_block& block, scratch& s, tile_source tiles) {
     using detail::const_matrix_map;
     using detail::matrix_map;
     constexpr float hidden = -std::numeric_limits<float>::infinity();

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <tersekv/detail/name.hpp>
 #include <tersekv/policy.hpp>
@@ -44,19 +45,27 @@ inline layer_plan parse_map(const char* who, std::string_view map, int layers, i
   return plan;
 }
 
+template <fixed_string Map>
+struct map_is_malformed {
+  static_assert(never<map_is_malformed>,
+                "tersekv::layer_map: a map is layer numbers joined by '_', each with an optional 's', such as "
+                "tersekv::layer_map<\"0_0_2s_2s\">.");
+};
+template <fixed_string Map>
+struct map_is_out_of_range {
+  static_assert(never<map_is_out_of_range>,
+                "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
+};
+
 }  // namespace detail
 
 template <fixed_string Map>
 struct layer_map {
   using role = tersekv::role::share;
   static constexpr int items = layer_plan::items(Map.view());
-  static_assert(items > 0,
-                "tersekv::layer_map: a map is layer numbers joined by '_', each with an optional 's', such as "
-                "tersekv::layer_map<\"0_0_2s_2s\">.");
-  static_assert(
-      items == 0 || layer_plan::largest_item(Map.view()) < items,
-      "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
-
+  using flaw = std::conditional_t<
+      items == 0, detail::map_is_malformed<Map>,
+      std::conditional_t<(layer_plan::largest_item(Map.view()) < items), no_flaw, detail::map_is_out_of_range<Map>>>;
   static constexpr std::string_view map = Map.view();
   static constexpr std::string_view name = detail::joined_name<detail::layer_map_prefix, map>;
 
