@@ -4,6 +4,9 @@
 function(tersekv_test_programs extension suffix)
   set(programs)
   file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *_test.${extension})
+  if(NOT TERSEKV_EXAMPLES)  # tests/lab is about examples/lab
+    list(FILTER files EXCLUDE REGEX "^lab/")
+  endif()
   foreach(file IN LISTS files)
     string(REGEX MATCH "^[^/]+/" folder ${file})
     string(REPLACE "/" "" program "${folder}")

@@ -65,6 +65,7 @@ class basic_cache {
     report_data out;
     core_->for_each_sequence([&](const sequence_type& s) { s.add_to(out); });
     out.bytes = bytes();
+    out.peak_bytes = peak_bytes();
     out.workspace_bytes = core_->idle_bytes();
     finish_report(out, core_->shape, core_->plan);
     return out;

@@ -141,7 +141,7 @@ struct flaw_of {
   using type = fine;
 };
 template <class P>
-  requires requires { typename P::flaw; }
+requires requires { typename P::flaw; }
 struct flaw_of<P> {
   using type = typename P::flaw;
 };
@@ -308,11 +308,11 @@ constexpr bool answers_its_role() {
 template <class... Ps>
 struct unknown_type : all_fine {};
 template <class P, class... Ps>
-struct unknown_type<P, Ps...>
-    : select_rule<names_role_as_value<P>, role_is_a_value<P>,
-                  select_rule<!names_role<P> && !names_role_as_value<P>, not_a_policy<P>,
-                              select_rule<!std::is_same_v<typename flaw_of<P>::type, fine>, typename flaw_of<P>::type,
-                                          unknown_type<Ps...>>>> {};
+struct unknown_type<P, Ps...> : select_rule<names_role_as_value<P>, role_is_a_value<P>,
+                                            select_rule<!names_role<P> && !names_role_as_value<P>, not_a_policy<P>,
+                                                        select_rule<!std::is_same_v<typename flaw_of<P>::type, fine>,
+                                                                    typename flaw_of<P>::type, unknown_type<Ps...>>>> {
+};
 
 template <class... Ps>
 struct filled_twice : all_fine {};

@@ -15,10 +15,10 @@
 //
 // It may state facts: `using needs = tersekv::list<fact::...>` and `using provides = tersekv::list<fact::...>`.
 // A need that no policy of the recipe provides is a compile error whose sentence stands with the fact, below.
-// It may state a flaw of its template arguments: `using flaw = std::conditional_t<good, tersekv::no_flaw, sentence<...>>`,
-// where instantiating `sentence` fails an assertion that says what to write instead.
-// It may offer its tuning to strings and reports: `static constexpr std::string_view name` and
-// `template <class F> void tuning(F&& f) { f("heavy", heavy); }` (see any_cache.hpp).
+// It may state a flaw of its template arguments: `using flaw = std::conditional_t<good, tersekv::no_flaw,
+// sentence<...>>`, where instantiating `sentence` fails an assertion that says what to write instead. It may offer its
+// tuning to strings and reports: `static constexpr std::string_view name` and `template <class F> void tuning(F&& f) {
+// f("heavy", heavy); }` (see any_cache.hpp).
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -31,6 +31,7 @@ struct report_data {
   std::size_t column_bytes = 0;     // positions, policy state, biases, page lists
   std::size_t ring_bytes = 0;       // newest queries, where a policy wants them
   std::size_t bytes = 0;            // held: all of these; for a whole cache, what the pool holds
+  std::size_t peak_bytes = 0;       // most that the pool ever held; whole caches only
   std::size_t workspace_bytes = 0;  // scratch, lent to open steps; not part of `bytes`
   std::size_t full_bytes_f16 = 0;   // what all tokens seen would take, every layer, 16 bit
   double bits_per_number = 0;       // of kept rows: bytes * 8 / (numbers of kept rows)
@@ -50,6 +51,7 @@ struct report_data {
         rows_seen ? 100.0 * static_cast<double>(rows_kept) / static_cast<double>(rows_seen) : 0.0);
     row("bytes held", "%zu (pages %zu, full precision %zu, columns %zu%s)", bytes, page_bytes, window_bytes,
         column_bytes, ring_bytes ? ", queries" : "");
+    if (peak_bytes > 0) row("at most so far", "%zu", peak_bytes);
     row("bits per number", "%.2f", bits_per_number);
     row("bytes per token", "%.1f", bytes_per_token);
     row("compression", "%.2fx against 16 bit, all rows (%zu bytes)", compression, full_bytes_f16);

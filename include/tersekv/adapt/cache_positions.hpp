@@ -37,6 +37,11 @@ requires requires { typename Evict::needs; }
 struct needs_and_rotation<Evict> : needs_and_rotation<typename Evict::needs> {};
 
 template <class Evict>
+constexpr bool keeps_all_rows() {
+  if constexpr (requires { Evict::keeps_all; }) return Evict::keeps_all;
+  return false;
+}
+template <class Evict>
 struct nothing_leaves {
   static_assert(never<Evict>,
                 "tersekv::cache_positions: where all rows are kept, positions in the cache are positions in the text; "
@@ -47,7 +52,7 @@ struct nothing_leaves {
 
 template <class Evict>
 struct cache_positions : Evict {
-  using flaw = std::conditional_t<requires { Evict::keeps_all; }, detail::nothing_leaves<Evict>, no_flaw>;
+  using flaw = std::conditional_t<detail::keeps_all_rows<Evict>(), detail::nothing_leaves<Evict>, no_flaw>;
   using needs = typename detail::needs_and_rotation<Evict>::type;
   static constexpr std::string_view name = detail::joined_name<Evict::name, detail::cache_positions_suffix>;
   static constexpr bool renumbers = true;

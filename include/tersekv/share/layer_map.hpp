@@ -53,8 +53,9 @@ struct map_is_malformed {
 };
 template <fixed_string Map>
 struct map_is_out_of_range {
-  static_assert(never<map_is_out_of_range>,
-                "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
+  static_assert(
+      never<map_is_out_of_range>,
+      "tersekv::layer_map: an item names a layer that does not exist: a map of n items has layers 0 to n - 1.");
 };
 
 }  // namespace detail
