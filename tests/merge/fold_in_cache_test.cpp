@@ -182,3 +182,15 @@ TEST_CASE("rows that no reader can see any more are dropped, not folded", "[merg
   CHECK(sequence.rows(1, 0) == 40);
   CHECK(log.empty());
 }
+
+TEST_CASE("folding into pages that a fork shares leaves the fork's rows alone", "[merge]") {
+  test::stream s(one_head, 120, 7);
+  auto cache = kv::make_cache(one_head, kv::cpu{}, kv::dense<float>{}, kv::h2o{.heavy = 40, .recent = 30}, kv::d2o{});
+  auto chat = cache.open();
+  auto twin = cache.open();
+  for (auto* x : {&chat, &twin}) test::feed(cache, *x, s, 70);
+  auto fork = chat.fork();
+  for (int i = 0; i < 30; ++i) test::feed(cache, fork, s, 1);  // steps fold rows into pages of both
+  for (int i = 0; i < 30; ++i) REQUIRE(test::feed(cache, chat, s, 1) == test::feed(cache, twin, s, 1));
+  CHECK(test::feed(cache, fork, s, 1) == test::feed(cache, chat, s, 1));  // the same history, reached apart
+}
