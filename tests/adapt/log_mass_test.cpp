@@ -17,7 +17,7 @@ namespace {
 struct mean_into_next {
   using role = kv::role::merge;
   [[maybe_unused]] static constexpr std::string_view name = "mean_into_next";
-  static constexpr int columns = 0;
+  [[maybe_unused]] static constexpr int columns = 0;
   static constexpr bool folds = true;
   struct head_state {};
   void fold(kv::fold_head& f, head_state&) const {
