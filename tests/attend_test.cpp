@@ -2,6 +2,10 @@
 // The law of the container: with default policies and an f32 codec, attention is attention.
 #include "support.hpp"
 
+#include <thread>
+
+#include <tersekv/evict/h2o.hpp>
+
 #include "catch.hpp"
 
 namespace kv = tersekv;
@@ -125,6 +129,25 @@ TEST_CASE("results do not depend on the caller's threads", "[attend]") {
   auto a = one.open();
   auto b = other.open();
   for (const int n : {100, 1, 49}) CHECK(test::feed(one, a, s, n) == test::feed(other, b, s, n));
+}
+
+TEST_CASE("sequences of one cache may be used on different threads", "[attend]") {
+  test::stream s({.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16}, 140, 19);
+  auto cache = kv::make_cache(s.shape, kv::cpu{}, kv::h2o{.heavy = 20, .recent = 20}, kv::dense<kv::half>{});
+  const auto work = [&](std::vector<std::vector<float>>& last) {
+    auto chat = cache.open();
+    auto mine = s;
+    test::feed(cache, chat, mine, 60);
+    auto fork = chat.fork();
+    for (int i = 0; i < 70; ++i) last = test::feed(cache, chat, mine, 1), test::feed(cache, fork, mine, 1);
+  };
+  std::vector<std::vector<float>> alone, first, second;
+  work(alone);
+  std::thread a([&] { work(first); }), b([&] { work(second); });
+  a.join(), b.join();
+  CHECK(first == alone);
+  CHECK(second == alone);
+  CHECK(cache.bytes() == 0);
 }
 
 TEST_CASE("dense 16-bit codecs are exact up to their rounding", "[attend]") {
