@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a cache and its sequences share: shape, layer plan, policies, page format, pool, and working memory to lend.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -149,6 +150,10 @@ struct cache_core {
   void enter(const basic_sequence<cache_core>* s) {
     const std::lock_guard lock(idle_mutex_);
     sequences_.push_back(s);
+  }
+  void replace(const basic_sequence<cache_core>* from, const basic_sequence<cache_core>* to) noexcept {
+    const std::lock_guard lock(idle_mutex_);
+    std::replace(sequences_.begin(), sequences_.end(), from, to);
   }
   void leave(const basic_sequence<cache_core>* s) noexcept {
     const std::lock_guard lock(idle_mutex_);

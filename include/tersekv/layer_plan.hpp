@@ -27,7 +27,8 @@ namespace detail {
 template <class Visit>
 constexpr void for_each_map_item(std::string_view text, Visit&& visit) {
   for (std::size_t begin = 0; begin <= text.size();) {
-    std::size_t end = begin;  // not text.find(): under -fsanitize=undefined g++ 12 calls it no constant for a map's text
+    std::size_t end =
+        begin;  // not text.find(): under -fsanitize=undefined g++ 12 calls it no constant for a map's text
     while (end < text.size() && text[end] != '_') ++end;
     const std::string_view item = text.substr(begin, end - begin);
     std::string_view digits = item;

@@ -34,14 +34,14 @@ class basic_sequence {
     core_->enter(this);
   }
   /// Not while a step is open.
-  basic_sequence(basic_sequence&& other)
+  basic_sequence(basic_sequence&& other) noexcept
       : core_(other.core_), heads_(std::move(other.heads_)), merge_state_(std::move(other.merge_state_)),
         ranges_(std::move(other.ranges_)), ring_(std::move(other.ring_)), ring_queries_(other.ring_queries_),
         ring_position_(other.ring_position_), length_(other.length_), decoded_(other.decoded_),
         in_prompt_(other.in_prompt_) {
-    core_->enter(this);
+    core_->replace(&other, this);
   }
-  basic_sequence& operator=(basic_sequence&& other) {
+  basic_sequence& operator=(basic_sequence&& other) noexcept {
     if (this != &other) {  // rows must go before the pool that holds them
       this->~basic_sequence();
       new (this) basic_sequence(std::move(other));

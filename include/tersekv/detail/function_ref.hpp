@@ -15,7 +15,7 @@ class function_ref<R(Args...)> {
  public:
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, function_ref>)
-      function_ref(F&& f)  // NOLINT(google-explicit-constructor): lives as long as the call it is made for
+      function_ref(F&& f)  // NOLINT(bugprone-forwarding-reference-overload): never chosen for a copy
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
