@@ -92,12 +92,11 @@ TEST_CASE("checkpoints beside the project have their published perplexities", "[
   bench.opening = false;
   lab::read_text(bench, texts);
   lab::perplexity_settings settings;
-  settings.context = 1024, settings.chunks = 2, settings.first_token = 4080000;
+  settings.context = 1024, settings.chunks = 6, settings.first_token = 4080000;
   settings.feed = lab::protocol::every_token;
   lab::progress quiet(true);
   const auto r = lab::measure_perplexity(bench, {"dense=f32", "int8"}, "dense=f32", settings, quiet);
-  // six chunks give 2.737 (2.855); two of them lie within a band of 10 %
-  CHECK(r[0].score.perplexity == Approx(2.737).epsilon(0.1));
-  CHECK(r[0].score.perplexity_all == Approx(2.855).epsilon(0.1));
+  CHECK(r[0].score.perplexity == Approx(2.737).epsilon(0.002));
+  CHECK(r[0].score.perplexity_all == Approx(2.855).epsilon(0.002));
   CHECK(r[1].score.perplexity == Approx(r[0].score.perplexity).epsilon(0.005));
 }
