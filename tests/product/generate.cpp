@@ -49,9 +49,11 @@ std::vector<std::vector<method>> roles() {
   ada.joint = true;
   method d2o = plain("kv::d2o"), weighted = plain("kv::weighted_kv"), mass = plain("kv::log_mass<kv::d2o>");
   for (method* m : {&d2o, &weighted, &mass}) m->folds = true, m->tolerance = 0;
-  method sealed = codec("kv::kivi<2, 32, 32, kv::sealed>", 1.2);
+  // Tolerances are of the worst head on Gaussian rows; an output of zeros has error 1. What a codec's packed rows give
+  // exactly is in tests/laws/cached.hpp.
+  method sealed = codec("kv::kivi<2, 32, 32, kv::sealed>", 0.99);
   sealed.reopens = false;
-  method bare = codec("kv::kivi<4, 32, 0>", 0.4);
+  method bare = codec("kv::kivi<4, 32, 0>", 0.25);
   bare.rewrites = false;
   method quest = plain("kv::quest", "kv::quest{.rows = 32}");
   quest.tolerance = 0;
@@ -67,11 +69,11 @@ std::vector<std::vector<method>> roles() {
        evict("kv::random_eviction", "kv::random_eviction{.rows = 24, .recent = 8}", 24, true)},
       {plain("kv::uniform"), pyramid, ada},
       {plain("kv::drop"), d2o, weighted, mass},
-      {codec("kv::dense<float>", 2e-5), codec("kv::dense<kv::half>", 5e-3), codec("kv::dense<kv::bfloat16>", 4e-2),
-       codec("kv::int8<>", 5e-2), codec("kv::int4<>", 0.5), codec("kv::kivi<2, 32, 32>", 1.2),
-       codec("kv::kivi<4, 32, 64>", 0.4), sealed, bare, codec("kv::q8_0", 5e-2), codec("kv::q4_0", 0.5),
-       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.4, "kv::keys<kv::int8<>>{}, kv::values<kv::int4<>>{}"),
-       codec("kv::sinks<4, kv::int4<>>", 0.5), codec("kv::through<kv::hadamard, kv::int4<>>", 0.5)},
+      {codec("kv::dense<float>", 2e-5), codec("kv::dense<kv::half>", 2e-3), codec("kv::dense<kv::bfloat16>", 2e-2),
+       codec("kv::int8<>", 3e-2), codec("kv::int4<>", 0.3), codec("kv::kivi<2, 32, 32>", 0.99),
+       codec("kv::kivi<4, 32, 64>", 0.25), sealed, bare, codec("kv::q8_0", 3e-2), codec("kv::q4_0", 0.3),
+       codec("kv::keys<kv::int8<>>, kv::values<kv::int4<>>", 0.25, "kv::keys<kv::int8<>>{}, kv::values<kv::int4<>>{}"),
+       codec("kv::sinks<4, kv::int4<>>", 0.3), codec("kv::through<kv::hadamard, kv::int4<>>", 0.3)},
       {plain("kv::read_all"), quest},
   };
 }
