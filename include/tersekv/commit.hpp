@@ -420,7 +420,12 @@ class commit_job {
   /// bytes do not depend on how tokens came in steps.
   static constexpr bool waits = Core::codec_type::window > 0 || Core::page::span > 1;
   static void round_to_half(float* x, int n) noexcept {
-    for (int c = 0; c < n; ++c) x[c] = to_float(from_float<half>(x[c]));
+    half h[64];
+    for (int c = 0; c < n; c += 64) {
+      const int some = std::min(64, n - c);
+      narrow(x + c, some, h);
+      widen(h, some, x + c);
+    }
   }
 
   /// The queries that later trims of this prompt, or of decoding, may need; empty when none will.

@@ -55,14 +55,15 @@ struct workspace {
     std::vector<std::pair<float, int>> bounds;
     std::vector<float> encode_keys, encode_values;
   };
-  std::vector<std::vector<float>> keys, values;  // [slots][kv_heads, n, dim] staged
-  std::vector<unsigned char> staged;             // [slots]
-  std::vector<float> change;                     // [slots] relative change between the last two appends
-  std::vector<std::vector<float>> mass;          // [layers][kv_heads, signal rows, stride]
-  std::vector<std::vector<float>> queries;       // [layers][kept queries, query_heads, key_dim]
-  std::vector<per_head> heads;                   // [kv_heads]
-  std::vector<trim_head> trims;                  // [kv_heads]
-  std::vector<head_plan> plans;                  // [slots, kv_heads]
+  std::vector<std::vector<float>> keys, values;          // [slots][kv_heads, n, dim] staged
+  std::vector<unsigned char> staged;                     // [slots]
+  std::vector<float> change;                             // [slots] relative change between the last two appends
+  std::vector<std::vector<float>> mass;                  // [layers][kv_heads, signal rows, stride]
+  std::vector<std::vector<float>> queries;               // [layers][kept queries, query_heads, key_dim]
+  std::vector<per_head> heads;                           // [kv_heads]
+  std::vector<typename Backend::decode_scratch> decode;  // [kv_heads]
+  std::vector<trim_head> trims;                          // [kv_heads]
+  std::vector<head_plan> plans;                          // [slots, kv_heads]
 
   std::size_t bytes() const {
     std::size_t sum = 0;
@@ -73,6 +74,7 @@ struct workspace {
       for (const auto* v : {&h.queries, &h.out, &h.log_sum_exp, &h.logits, &h.encode_keys, &h.encode_values,
                             &h.tile.keys, &h.tile.values})
         add(*v);
+    for (const auto& d : decode) sum += d.bytes();
     for (const head_plan& p : plans)
       for (const auto* v : {&p.keys, &p.values, &p.state}) add(*v);
     return sum;

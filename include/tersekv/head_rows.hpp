@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <tersekv/detail/function_ref.hpp>
@@ -67,6 +69,11 @@ class head_rows {
   std::span<float> state(int i) { return {state_.data() + at(i) * Columns, Columns}; }
   std::span<const float> state(int i) const { return {state_.data() + at(i) * Columns, Columns}; }
   float bias(int i) const { return Biased ? bias_[at(i)] : 0.0f; }
+  const float* biases() const { return Biased ? bias_.data() : nullptr; }  // [slots]; null = none
+  const half* sink_keys() const { return sink_keys_.data(); }              // [sinks, key_dim]; likewise the others
+  const half* sink_values() const { return sink_values_.data(); }
+  const half* window_keys() const { return window_keys_.data(); }
+  const half* window_values() const { return window_values_.data(); }
   bool is_packed(int i) const { return i >= sinks_ && i < sinks_ + packed_; }
 
   /// Bytes of windows, sinks and columns; pages are counted by the pool.
@@ -156,10 +163,13 @@ class head_rows {
   void pack(pool& owner, const Format& f, const float* k, const float* v, int count) noexcept {
     while (count > 0) {
       const int used = packed_ % Format::rows;
-      if (used == 0)
+      if (used == 0) {
         pages_.push_back(page_ref(owner));
-      else
+        std::memset(pages_.back().data(), 0,
+                    f.bytes() - page_ref::overhead);  // kernels read rows that are not there yet
+      } else {
         own_page(owner, f, pages() - 1);
+      }
       const int now = std::min(count, Format::rows - used);
       f.encode(pages_.back().data(), used, now, k, v);
       packed_ += now, count -= now, k += now * f.key_dim, v += now * f.value_dim;
@@ -275,7 +285,7 @@ class head_rows {
   }
   void resummarize(const Format& f, int p) noexcept {
     if constexpr (std::remove_cvref_t<decltype(f.read)>::selects) {
-      std::array<float, Format::largest_summarised_dim> k;
+      std::array<float, Format::largest_dim> k;
       std::byte* page = pages_[at(p)].data();
       bool fresh = true;
       for (int r = 0; r < filled(p); ++r) {
@@ -403,5 +413,26 @@ class head_rows {
   buffer<float> bias_;    // [slots]
   int sinks_ = 0, packed_ = 0, dead_ = 0;
 };
+
+/// The newest page of a head, and those with the largest bound over `count` queries [count, stride], ascending. False:
+/// all pages are to be read.
+template <class Read, class Format, class Head>
+bool choose_pages(const Read& read, const Format& format, const Head& head, const float* queries, int count, int stride,
+                  std::vector<std::pair<float, int>>& bounds, std::vector<int>& pages) {
+  const int want = read.pages(Format::rows), have = head.pages();
+  if (want >= have) return false;
+  bounds.clear();
+  for (int p = 0; p < have; ++p) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const float best =
+        p + 1 == have ? infinity : read.bound(queries, count, stride, format.summary(head.page(p)), format.key_dim);
+    bounds.emplace_back(-best, -p);
+  }
+  std::nth_element(bounds.begin(), bounds.begin() + (want - 1), bounds.end());
+  pages.clear();
+  for (int i = 0; i < want; ++i) pages.push_back(-bounds[static_cast<std::size_t>(i)].second);
+  std::sort(pages.begin(), pages.end());
+  return true;
+}
 
 }  // namespace tersekv

@@ -88,7 +88,20 @@ inline void widen(const T* in, int n, float* out) {
 /// out[i] = in[i] for i < n, rounded to T.
 template <class T>
 inline void narrow(const float* in, int n, T* out) {
-  for (int i = 0; i < n; ++i) out[i] = from_float<T>(in[i]);
+  int i = 0;
+#if defined(__F16C__) && !defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<T, half>)
+    for (; i + 8 <= n; i += 8) {
+      const __m256 x = _mm256_loadu_ps(in + i), size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+      if (_mm256_movemask_ps(_mm256_cmp_ps(size, _mm256_set1_ps(largest_half), _CMP_NLE_UQ)) !=
+          0) {  // saturate, or NaN
+        for (int j = i; j < i + 8; ++j) out[j] = from_float<T>(in[j]);
+        continue;
+      }
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+#endif
+  for (; i < n; ++i) out[i] = from_float<T>(in[i]);
 }
 
 }  // namespace tersekv

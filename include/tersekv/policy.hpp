@@ -309,14 +309,14 @@ concept codec = format<typename P::key_format> && format<typename P::value_forma
 /// Chooses packed pages. `selects` is false only for read_all.
 ///   size_t bytes(key_dim)                                          of a page's summary
 ///   void summarize(summary, keys[count, key_dim], count, key_dim, fresh)   adds rows; fresh = forget older ones
-///   float bound(q[key_dim], summary, key_dim)                      larger = read
+///   float bound(queries[count, stride], count, stride, summary, key_dim)   largest over the queries; larger = read
 ///   int pages(page_rows)                                           how many pages to read
 template <class P>
 concept reader = requires(const P p, std::byte* summary, const float* x, int n) {
   { P::selects } -> std::convertible_to<bool>;
   { p.bytes(n) } -> std::same_as<std::size_t>;
   p.summarize(summary, x, n, n, true);
-  { p.bound(x, summary, n) } -> std::same_as<float>;
+  { p.bound(x, n, n, summary, n) } -> std::same_as<float>;
   { p.pages(n) } -> std::same_as<int>;
 };
 

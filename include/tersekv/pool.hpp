@@ -3,6 +3,7 @@
 // Pages are shared by reference count (forks); buffers belong to one owner and grow in steps, not by doubling, so that
 // what is held stays close to what is used.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstring>
@@ -180,7 +181,12 @@ class buffer {
   /// The following need room reserved before, and cannot fail.
   void push_back(T value) noexcept { new (data_ + size_++) T(std::move(value)); }
   void append(const T* from, std::size_t n) noexcept {
-    for (std::size_t i = 0; i < n; ++i) push_back(from[i]);
+    if constexpr (std::is_trivially_copyable_v<T>) {
+      if (n > 0) std::memcpy(data_ + size_, from, n * sizeof(T));
+      size_ += n;
+    } else {
+      for (std::size_t i = 0; i < n; ++i) push_back(from[i]);
+    }
   }
   /// New elements are uninitialised for trivial types.
   void resize(std::size_t n) noexcept {
@@ -188,20 +194,31 @@ class buffer {
     size_ = n;
   }
   void erase(std::size_t first, std::size_t count) noexcept {
-    for (std::size_t i = first; i + count < size_; ++i) data_[i] = std::move(data_[i + count]);
+    if (count == 0) return;
+    if constexpr (std::is_trivially_copyable_v<T>)
+      std::memmove(data_ + first, data_ + first + count, (size_ - first - count) * sizeof(T));
+    else
+      for (std::size_t i = first; i + count < size_; ++i) data_[i] = std::move(data_[i + count]);
     truncate(size_ - count);
   }
   void truncate(std::size_t n) noexcept {
-    while (size_ > n) data_[--size_].~T();
+    if constexpr (std::is_trivially_copyable_v<T>)
+      size_ = std::min(size_, n);
+    else
+      while (size_ > n) data_[--size_].~T();
   }
   void clear() noexcept { truncate(0); }
 
  private:
   void relocate(std::size_t n) {
     T* fresh = n == 0 ? nullptr : static_cast<T*>(owner_->allocate(n * sizeof(T)));
-    for (std::size_t i = 0; i < size_; ++i) {
-      new (fresh + i) T(std::move(data_[i]));
-      data_[i].~T();
+    if constexpr (std::is_trivially_copyable_v<T>) {
+      if (size_ > 0) std::memcpy(fresh, data_, size_ * sizeof(T));
+    } else {
+      for (std::size_t i = 0; i < size_; ++i) {
+        new (fresh + i) T(std::move(data_[i]));
+        data_[i].~T();
+      }
     }
     release();
     data_ = fresh;

@@ -61,7 +61,9 @@ class head_source {
   void attend(attend_block& block, int staged, bool want_logits = Core::needs_logits, bool choose = true) {
     std::span<const int> pages;
     if constexpr (Core::read_type::selects)
-      if (choose && n_ == 1) pages = choose_pages(block);
+      if (choose && n_ == 1 &&
+          choose_pages(core_.read, core_.format, head_, block.queries, block.count, block.key_dim, w_.bounds, w_.pages))
+        pages = w_.pages;
     if (want_logits) {
       block.rows = rows();
       w_.logits.assign(static_cast<std::size_t>(block.count) * static_cast<std::size_t>(block.rows),
@@ -106,27 +108,6 @@ class head_source {
     tile.keys = w_.turned.data();
     return tile;
   }
-  /// The newest page, and those with the largest bound over the group's queries, ascending; empty when all are to be
-  /// read.
-  std::span<const int> choose_pages(const attend_block& block) {
-    const int want = core_.read.pages(Core::page::rows), have = head_.pages();
-    if (want >= have) return {};
-    w_.bounds.clear();
-    for (int p = 0; p < have; ++p) {
-      constexpr float infinity = std::numeric_limits<float>::infinity();
-      float best = p + 1 == have ? infinity : -infinity;
-      for (int i = 0; i < block.count; ++i)
-        best = std::max(best, core_.read.bound(block.queries + i * block.key_dim, core_.format.summary(head_.page(p)),
-                                               block.key_dim));
-      w_.bounds.emplace_back(-best, -p);
-    }
-    std::nth_element(w_.bounds.begin(), w_.bounds.begin() + (want - 1), w_.bounds.end());
-    w_.pages.clear();
-    for (int i = 0; i < want; ++i) w_.pages.push_back(-w_.bounds[static_cast<std::size_t>(i)].second);
-    std::sort(w_.pages.begin(), w_.pages.end());
-    return w_.pages;
-  }
-
   Core& core_;
   const typename Core::rows& head_;
   int n_, length_;
@@ -167,6 +148,29 @@ void record_mass(const Core& core, typename Core::workspace& work, const attend_
     if (n > separate_queries && i == observed - 1)
       Core::backend_type::column_mass(block, r, r + group, weight, base + stride);
   }
+}
+
+/// The same for a step that was attended straight from packed pages; `rows` of the head, the step's own included.
+template <class Core>
+void record_packed_mass(const Core& core, typename Core::workspace& work, const decode_attention<Core>& attention,
+                        int layer, int h, int rows, int n, int observed) {
+  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
+  const int group = core.shape.group();
+  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n));
+  for (int i = 0; i < observed; ++i) {
+    float* to = mass.data() + static_cast<std::size_t>(h * n + i) * stride;
+    for (int g = 0; g < group; ++g) {
+      const int r = i * group + g;
+      add_mass(attention.logits(h, r, rows), rows, attention.log2_sum(h, r), 1.0f / static_cast<float>(group), to);
+    }
+  }
+}
+
+/// Whether a step of n tokens is attended straight from packed pages: a few queries of keys that stand as they are.
+template <class Core>
+bool attends_packed(const model_shape& shape, int n) {
+  if constexpr (Core::renumbers) return false;
+  return n == 1 || (n <= separate_queries && n * shape.group() <= decode_attention<Core>::most_rows_of_queries);
 }
 
 /// How many of the observed queries a step of n tokens keeps: enough for every number of accepted tokens.

@@ -95,7 +95,10 @@ class basic_step {
                         std::to_string(core_.plan.kv(layer)) + ", whose rows of this step were not appended yet");
     check_finite("attend", "q", layer, q);
     detail::begin_signals(core_, *work_, sequence_, layer, n_);
-    core_.backend.for_each(shape.kv_heads, [&](int h) { attend_head(layer, slot, h, q, out, log_sum_exp); });
+    if (detail::attends_packed<Core>(shape, n_))
+      attend_packed(layer, slot, q, out, log_sum_exp);
+    else
+      core_.backend.for_each(shape.kv_heads, [&](int h) { attend_head(layer, slot, h, q, out, log_sum_exp); });
     detail::keep_queries(core_, *work_, layer, q, observed(n_));
   }
 
@@ -182,13 +185,40 @@ class basic_step {
     for (auto& head : work_->heads) head.tile.prepare(shape.head_dim, shape.value_dim);
   }
 
+  /// Few queries: straight from packed pages.
+  void attend_packed(int layer, int slot, const view& q, const view& out, std::span<float> log_sum_exp) {
+    if constexpr (!Core::renumbers) {
+      const model_shape& shape = core_.shape;
+      const int group = shape.group();
+      const auto s = static_cast<std::size_t>(slot);
+      detail::decode_attention<Core> attention(
+          core_, work_->decode,
+          {n_, sequence_.length_, core_.plan.window(layer), core_.plan.sees_self(layer), work_->keys[s].data(),
+           work_->values[s].data()});
+      const auto head = [&](int h) -> const auto& { return std::as_const(sequence_).at(slot, h); };
+      attention.run(q, head, [&](int h) {
+        for (int i = 0; i < n_; ++i)
+          for (int g = 0; g < group; ++g) {
+            const int r = i * group + g;
+            out.store(i, h * group + g, attention.output(h, r));
+            if (!log_sum_exp.empty())
+              log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
+                  attention.log2_sum(h, r) * detail::ln_2;
+          }
+        if constexpr (Core::needs_logits)
+          detail::record_packed_mass(core_, *work_, attention, layer, h, head(h).slots() + n_, n_, observed(n_));
+      });
+    }
+  }
+
   void attend_head(int layer, int slot, int h, const view& q, const view& out, std::span<float> log_sum_exp) {
     const model_shape& shape = core_.shape;
     const int group = shape.group(), dim = shape.head_dim;
     auto& w = work_->heads[static_cast<std::size_t>(h)];
     const auto& head = std::as_const(sequence_).at(slot, h);
     detail::head_source<Core> source(core_, *work_, head, slot, h, n_, sequence_.length_, w);
-    const int step_rows = std::max(1, 64 / group);
+    // Packed pages are decoded once per block of queries; a block whose logits are kept is smaller.
+    const int step_rows = std::max(1, (Core::needs_logits ? 64 : 256) / group);
     const auto most = static_cast<std::size_t>(std::min(n_, step_rows) * group);
     w.queries.resize(most * static_cast<std::size_t>(dim));
     w.query_position.resize(most);

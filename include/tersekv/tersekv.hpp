@@ -16,6 +16,8 @@
 #include <tersekv/codec/affine.hpp>
 #include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/facts.hpp>
+#include <tersekv/codec/ggml_blocks.hpp>
+#include <tersekv/codec/ggml_iq4_nl.hpp>
 #include <tersekv/codec/ggml_q4_0.hpp>
 #include <tersekv/codec/ggml_q8_0.hpp>
 #include <tersekv/codec/grid.hpp>

@@ -26,7 +26,7 @@ TEST_CASE("sinks stay in 16 bit after any number of appends", "[adapt]") {
 }
 
 TEST_CASE("attention sees sinks and packed rows as they are stored", "[adapt]") {
-  const kv::model_shape shape{.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = 64, .value_dim = 96};
+  const kv::model_shape shape{.layers = 1, .query_heads = 64, .kv_heads = 16, .head_dim = 64, .value_dim = 96};
   laws::does_not_depend_on_steps(shape, 150, kv::sinks<4, kv::int4<>>{});
   laws::does_not_depend_on_steps(shape, 250, kv::sinks<7, kv::kivi<2, 32, 64>>{});
   laws::forks_apart(shape, 100, kv::sinks<4, kv::kivi<4, 32, 32>>{});
@@ -36,7 +36,7 @@ TEST_CASE("attention sees sinks and packed rows as they are stored", "[adapt]") 
 TEST_CASE("the larger of two sinks counts", "[adapt]") {
   using both = kv::sinks<4, kv::sinks<9, kv::int4<>>>;
   CHECK(both::sinks == 9);
-  const kv::model_shape shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 32};
+  const kv::model_shape shape{.layers = 1, .query_heads = 64, .kv_heads = 16, .head_dim = 32};
   laws::attends_decoded_rows(shape, 80, {33, 1}, kv::keys<kv::sinks<6, kv::int4<>>>{}, kv::values<kv::int4<>>{});
 }
 

@@ -11,17 +11,18 @@ namespace kv = tersekv;
 
 TEST_CASE("attention over kivi is attention over its decoded groups and its window", "[codec]") {
   for (const int dim : {8, 40, 64, 80, 96, 128}) {
-    const kv::model_shape shape{.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = dim, .value_dim = 64};
+    const kv::model_shape shape{.layers = 1, .query_heads = 64, .kv_heads = 16, .head_dim = dim, .value_dim = 64};
     laws::attends_decoded_rows(shape, 250, {100, 40, 1}, kv::kivi<2>{});
     laws::attends_decoded_rows(shape, 130, {99, 1}, kv::keys<kv::kivi<4, 8, 16>>{}, kv::values<kv::int8<>>{});
   }
-  const kv::model_shape shape{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 64};
+  const kv::model_shape shape{.layers = 1, .query_heads = 64, .kv_heads = 16, .head_dim = 64};
+  laws::attends_decoded_rows(shape, 200, {180, 1}, kv::kivi<4, 32, 0>{});
   laws::attends_decoded_rows(shape, 127, {1}, kv::kivi<2>{});  // all in the window
   laws::attends_decoded_rows(shape, 300, {299, 1}, kv::through<kv::hadamard, kv::kivi<3, 64, 0>>{});
 }
 
 TEST_CASE("kivi's bytes do not depend on how tokens came in steps", "[codec]") {
-  const kv::model_shape shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 32};
+  const kv::model_shape shape{.layers = 1, .query_heads = 64, .kv_heads = 16, .head_dim = 32};
   laws::does_not_depend_on_steps(shape, 300, kv::kivi<2>{});
   laws::does_not_depend_on_steps(shape, 300, kv::kivi<4, 64, 32, kv::sealed>{});
 }

@@ -21,7 +21,9 @@ TEST_CASE("streaming_llm keeps the sinks and the newest rows", "[evict]") {
   for (int t = 0; t < 8; ++t) test::feed(cache, decoded, s, 1);
   CHECK(prompt.positions(0, 0) == std::vector<int>{0, 1, 5, 6, 7});
   CHECK(decoded.positions(0, 0) == std::vector<int>{0, 1, 5, 6, 7});
-  CHECK(test::feed(cache, prompt, s, 1) == test::feed(cache, decoded, s, 1));
+  const auto a = test::feed(cache, prompt, s, 1), b = test::feed(cache, decoded, s, 1);
+  const auto n = static_cast<int>(a[0].size());
+  CHECK(test::relative_error(a[0].data(), b[0].data(), n) < 1e-6);  // dead rows lie elsewhere, and sums round anew
   CHECK(prompt.positions(0, 0) == std::vector<int>{0, 1, 6, 7, 8});
 }
 

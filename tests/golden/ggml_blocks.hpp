@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks as the reference quantisers of ggml write them (quantize_row_q8_0_ref, quantize_row_q4_0_ref): whole blocks in
-// memory order. Inputs are counting(i) = i - 16 and spread(i) = ((7 i mod 32) / 8) - 1, i = 0 .. 31.
+// Blocks as the reference quantisers of ggml write them (quantize_row_q8_0_ref, quantize_row_q4_0_ref,
+// quantize_row_iq4_nl_ref): whole blocks in memory order. Inputs are counting(i) = i - 16 and spread(i) = ((7 i mod 32)
+// / 8) - 1, i = 0 .. 31.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -26,6 +27,8 @@ inline constexpr std::string_view q8_0_spread = "cc25d4fa21486ee40b32587ff51c426
 inline constexpr std::string_view q4_0_counting = "0040809191a2a2b3b3c4c4d5d5e6e6f7f7f8";
 inline constexpr std::string_view q4_0_spread = "c0b55b380693714a27a58260391694715a28";
 inline constexpr std::string_view q4_0_zero = "008088888888888888888888888888888888";  // the scale is -0
+inline constexpr std::string_view iq4_nl_counting = "fa2f809091a1b1b2c2c3d3d4e4e5e5f6f7f7";
+inline constexpr std::string_view iq4_nl_spread = "aba54b280593613a17b482502906a3614b17";
 
 inline std::string hex(const std::vector<std::byte>& bytes) {
   std::string out;

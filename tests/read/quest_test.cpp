@@ -25,7 +25,7 @@ summary of(const std::vector<float>& keys, int dim) {
   return s;
 }
 float bound(const std::vector<float>& q, const summary& s) {
-  return kv::quest{}.bound(q.data(), s.bytes.data(), static_cast<int>(q.size()));
+  return kv::quest{}.bound(q.data(), 1, 0, s.bytes.data(), static_cast<int>(q.size()));
 }
 float dot(const float* a, const float* b, int n) {
   double sum = 0;

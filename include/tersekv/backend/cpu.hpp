@@ -12,13 +12,19 @@
 #include <vector>
 
 #include <tersekv/backend/backend.hpp>
+#include <tersekv/backend/cpu/decode.hpp>
 #include <tersekv/detail/eigen.hpp>
 #include <tersekv/detail/exp.hpp>
 #include <tersekv/head_rows.hpp>
 
 namespace tersekv {
 
+/// In the namespace of its instruction set, and with it every cache on it: units of one program that were compiled with
+/// different flags do not share such code.
+inline namespace TERSEKV_ISA {
+
 struct cpu {
+  using decode_scratch = detail::decode_scratch;
   using role = tersekv::role::backend;
   using provides = tersekv::list<fact::attention_mass, fact::last_attention, fact::query_window>;
   static constexpr std::string_view name = "cpu";
@@ -108,4 +114,5 @@ struct cpu {
   }
 };
 
+}  // namespace TERSEKV_ISA
 }  // namespace tersekv

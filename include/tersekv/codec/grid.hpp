@@ -4,6 +4,14 @@
 // Promises: codes are found with the stored 16-bit metadata; a group without range has step 0 and decodes to its
 // minimum; the step is never rounded down and the minimum never up, so nothing is clipped and every number is within
 // half a stored step; metadata saturates, so finite numbers stay finite; numbers become integers after the clamp.
+//
+// A grid states what readers of codes build on:
+//   bits, numbers    of a code; stored for a group: 1 = step, 2 = step and low
+//   bias_flip        layouts of quads write u = code ^ bias_flip, so that u counts from 0
+//   offset           one number: x' = step * (u - offset); two: x' = step * u + low
+//   table            only where levels are not uniform: x' = step * table[u]
+// and fit, code and value below. A grid that looks at more than a group's ends has instead of fit and code `block`, the
+// channels of every group, and `encode(x[block], codes[block])`, which gives what is stored.
 #pragma once
 #include <cstdint>
 
@@ -51,7 +59,8 @@ struct affine {
   static_assert(Bits >= 2 && Bits <= 8, "tersekv: a grid has 2 to 8 bits");
   static constexpr const char* name = "affine";
   static constexpr int bits = Bits;
-  static constexpr int numbers = 2;  // of a scale that are stored
+  static constexpr int numbers = 2, offset = 0;
+  static constexpr std::uint32_t bias_flip = 0;
   static constexpr std::uint32_t top = (1u << Bits) - 1;
 
   /// smallest, largest of the group.
@@ -74,8 +83,8 @@ struct symmetric {
   static_assert(Bits >= 2 && Bits <= 8, "tersekv: a grid has 2 to 8 bits");
   static constexpr const char* name = "symmetric";
   static constexpr int bits = Bits;
-  static constexpr int numbers = 1;
-  static constexpr std::uint32_t sign = 1u << (Bits - 1), mask = (1u << Bits) - 1;
+  static constexpr int numbers = 1, offset = 1 << (Bits - 1);
+  static constexpr std::uint32_t sign = 1u << (Bits - 1), mask = (1u << Bits) - 1, bias_flip = sign;
 
   TERSEKV_HD static constexpr scale fit(float smallest, float largest) {
     const float magnitude = largest > -smallest ? largest : -smallest;

@@ -5,7 +5,8 @@
 //
 // Paper     the grid of Liu et al., "KIVI", ICML 2024, arXiv:2402.02750, along channels for keys and values
 // Formula   low = min(x)     step = (max(x) - low) / 15     u = round((x - low) / step)     x' = step * u + low
-// Shapes    tile: codes [rows, dim / 2] the even channel in the low half, step, low [rows, dim / Group] f16
+// Shapes    tile: codes in quads, step, low [dim / Group, rows] f16
+//           in layout::rows: codes [rows, dim / 2], the even channel in the low half, step, low [rows, dim / Group] f16
 // Differs   low is rounded down and step up to 16 bit before codes are found, so that no number is clipped
 // Cost      4 + 32 / Group bits per number: 5 in groups of 32, 4.25 for a whole head of 128 (Group 0)
 // Needs     a head dimension that is a multiple of Group, or smaller
@@ -18,11 +19,11 @@
 
 namespace tersekv {
 
-template <int Group = 32, class Layout = layout::rows>
+template <int Group = 32, class Layout = layout::quads>
 struct int4 {
   using role = tersekv::role::codec;
-  using key_format = grouped_format<grid::affine<4>, Group, reopened, Layout>;
-  using value_format = key_format;
+  using key_format = grouped_format<grid::affine<4>, Group, reopened, typename Layout::keys>;
+  using value_format = grouped_format<grid::affine<4>, Group, reopened, typename Layout::values>;
   using provides = tersekv::codec_facts<key_format, value_format, 0>;
   static constexpr std::string_view name = "int4";
   static constexpr std::array<int, 1> structure = {Group};

@@ -5,7 +5,8 @@
 //
 // Paper     none; the signed uniform grid in general use
 // Formula   step = max|x| / 127     n = round(x / step)     x' = step * n
-// Shapes    tile: codes [rows, dim] int8, step [rows, dim / Group] f16
+// Shapes    tile: codes n + 128 in quads, step [dim / Group, rows] f16
+//           in layout::rows: codes n [rows, dim] int8, step [rows, dim / Group] f16
 // Differs   step is rounded up to 16 bit before codes are found, so that no number is clipped
 // Cost      8 + 16 / Group bits per number: 8.125 for a whole head of 128
 // Needs     a head dimension that is a multiple of Group, or smaller
@@ -18,11 +19,11 @@
 
 namespace tersekv {
 
-template <int Group = 0, class Layout = layout::rows>
+template <int Group = 0, class Layout = layout::quads>
 struct int8 {
   using role = tersekv::role::codec;
-  using key_format = grouped_format<grid::symmetric<8>, Group, reopened, Layout>;
-  using value_format = key_format;
+  using key_format = grouped_format<grid::symmetric<8>, Group, reopened, typename Layout::keys>;
+  using value_format = grouped_format<grid::symmetric<8>, Group, reopened, typename Layout::values>;
   using provides = tersekv::codec_facts<key_format, value_format, 0>;
   static constexpr std::string_view name = "int8";
   static constexpr std::array<int, 1> structure = {Group};

@@ -51,19 +51,29 @@ void pack_codes(const std::uint8_t* codes, int n, std::byte* to) {
 }
 template <int Bits>
 void unpack_codes(const std::byte* from, int n, std::uint8_t* codes) {
-  std::uint64_t w = 0;
   int i = 0;
-  for (; i + 8 <= n; i += 8, from += Bits) {
+  if constexpr (8 % Bits == 0) {  // codes end where bytes end: a loop that compilers make vectors of
+    constexpr int per = 8 / Bits;
+    const auto code = [&](int k) {
+      return static_cast<std::uint8_t>(static_cast<int>(*from) >> (k * Bits) & ((1 << Bits) - 1));
+    };
+    for (; i + per <= n; i += per, ++from)
+      for (int k = 0; k < per; ++k) codes[i + k] = code(k);
+    for (int k = 0; i + k < n; ++k) codes[i + k] = code(k);
+  } else {
+    std::uint64_t w = 0;
+    for (; i + 8 <= n; i += 8, from += Bits) {
+      w = 0;
+      std::memcpy(&w, from, Bits);
+      w = spread<Bits>(w);
+      std::memcpy(codes + i, &w, 8);
+    }
+    if (i == n) return;
     w = 0;
-    std::memcpy(&w, from, Bits);
+    std::memcpy(&w, from, packed_bytes(n - i, Bits));
     w = spread<Bits>(w);
-    std::memcpy(codes + i, &w, 8);
+    std::memcpy(codes + i, &w, static_cast<std::size_t>(n - i));
   }
-  if (i == n) return;
-  w = 0;
-  std::memcpy(&w, from, packed_bytes(n - i, Bits));
-  w = spread<Bits>(w);
-  std::memcpy(codes + i, &w, static_cast<std::size_t>(n - i));
 }
 
 /// 16-bit numbers at any address.
@@ -77,7 +87,8 @@ inline float load_half(const std::byte* from) {
 struct interval {
   float smallest, largest;
 };
-/// Of x[n], n >= 1. Eight lanes that do not depend on each other, so that compilers use vectors.
+/// Of x[n], n >= 1. Eight lanes that do not depend on each other, in a loop that stays one: g++ makes vectors of loops
+/// with selections, but not of what it has unrolled.
 inline interval range_of(const float* x, int n) {
   constexpr int lanes = 8;
   if (n < lanes) {
@@ -91,6 +102,9 @@ inline interval range_of(const float* x, int n) {
   float low[lanes], high[lanes];
   for (int j = 0; j < lanes; ++j) low[j] = high[j] = x[j];
   const auto take = [&](const float* from) {
+#if defined(__GNUC__) && !defined(__CUDACC__)  // nvcc warns about it
+#pragma GCC unroll 1
+#endif
     for (int j = 0; j < lanes; ++j) {
       low[j] = from[j] < low[j] ? from[j] : low[j];
       high[j] = from[j] > high[j] ? from[j] : high[j];

@@ -40,6 +40,14 @@ struct row_planes {
   const Format& self() const { return static_cast<const Format&>(*this); }
 };
 
+inline constexpr int most_channels = 4096;  // of a row whose codes pass over the stack
+
+/// Throws above that.
+inline void require_few(const char* format, int dim) {
+  if (dim > most_channels)
+    throw shape_error(std::string("tersekv::") + format + ": the head dimension is " + std::to_string(dim) +
+                      ", but at most " + std::to_string(most_channels));
+}
 /// Throws unless `dim` is a multiple of `factor`.
 inline void require_multiple(const char* format, int dim, int factor) {
   if (dim % factor != 0)

@@ -19,6 +19,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -51,13 +52,36 @@ struct quest {
         if (fresh || x > to_float(most[c])) most[c] = not_below(x);
       }
   }
-  float bound(const float* q, const std::byte* summary, int key_dim) const {
+  /// The largest u_p over queries [count, stride].
+  float bound(const float* queries, int count, int stride, const std::byte* summary, int key_dim) const {
+    constexpr int lanes = 16, piece = 256;
+    constexpr float infinity = std::numeric_limits<float>::infinity(), finite = std::numeric_limits<float>::max();
     const half* least = reinterpret_cast<const half*>(summary);
     const half* most = least + key_dim;
-    float sum = 0;
-    for (int c = 0; c < key_dim; ++c)
-      if (q[c] != 0) sum += q[c] * to_float(q[c] > 0 ? most[c] : least[c]);  // beyond 16 bit they are infinite
-    return sum;
+    float best = -infinity;
+    for (int i = 0; i < count; ++i) {
+      float sum[lanes] = {};
+      for (int c0 = 0; c0 < key_dim; c0 += piece) {
+        const int n = std::min(piece, key_dim - c0);
+        float low[piece], high[piece];
+        widen(least + c0, n, low);
+        widen(most + c0, n, high);
+        const float* q = queries + i * stride + c0;
+        int c = 0;
+        for (; c + lanes <= n; c += lanes)
+          for (int j = 0; j < lanes; ++j) {  // beyond 16 bit bounds are infinite, and zero times that is not a number
+            const float a = q[c + j] * (low[c + j] > -finite ? low[c + j] : -finite);
+            const float b = q[c + j] * (high[c + j] < finite ? high[c + j] : finite);
+            sum[j] += a > b ? a : b;
+          }
+        for (; c < n; ++c)
+          if (q[c] != 0) sum[0] += q[c] * (q[c] > 0 ? high[c] : low[c]);
+      }
+      float all = 0;
+      for (const float x : sum) all += x;
+      best = std::max(best, all);
+    }
+    return best;
   }
   int pages(int page_rows) const { return std::max(1, rows / page_rows + (rows % page_rows != 0)); }
   void check() const {

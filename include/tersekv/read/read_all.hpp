@@ -18,7 +18,7 @@ struct read_all {
   static constexpr bool selects = false;
   std::size_t bytes(int) const { return 0; }
   void summarize(std::byte*, const float*, int, int, bool) const {}
-  float bound(const float*, const std::byte*, int) const { return 0; }
+  float bound(const float*, int, int, const std::byte*, int) const { return 0; }
   int pages(int) const { return std::numeric_limits<int>::max(); }
 };
 

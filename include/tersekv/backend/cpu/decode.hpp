@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the CPU attends a few queries of a step: straight from packed pages, spread over heads and rows.
+//
+// A head's work is cut into items at fixed row indices: chunks of packed pages, and one item for the rows that are
+// numbers (sinks, window, the step's own). Each item leaves a partial state; states are merged in order. So the result
+// does not depend on who computes which item, and one head is enough work for all cores.
+//
+// Read before: packed.hpp, head_rows.hpp.
+#pragma once
+#include <array>
+#include <iterator>
+#include <vector>
+
+#include <tersekv/backend/cpu/packed.hpp>
+#include <tersekv/head_rows.hpp>
+#include <tersekv/shape.hpp>
+#include <tersekv/view.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+/// Rows of queries that share one reading of the packed rows. What is left over is padded with queries of zeros where
+/// that is cheaper than reading twice.
+inline int pass_rows(int left) {
+  for (const int size : simd::pass_sizes)
+    if (left >= size - size / 4) return size;
+  return 1;
+}
+
+/// Calls f(std::integral_constant<int, rows>).
+template <std::size_t I = 0, class F>
+TERSEKV_INLINE void with_rows(int rows, F&& f) {
+  constexpr int size = simd::pass_sizes[I];
+  if constexpr (I + 1 == std::size(simd::pass_sizes)) {
+    f(std::integral_constant<int, size>{});
+  } else {
+    if (rows == size) return f(std::integral_constant<int, size>{});
+    with_rows<I + 1>(rows, f);
+  }
+}
+
+/// Memory of one head's decoding; kept between steps.
+struct decode_scratch {
+  struct pass {
+    int first, rows;
+    std::size_t prepared;  // offset of the prepared query
+  };
+  std::vector<pass> passes;
+  std::vector<float> queries;        // [rows, padded(key_dim)] in units of log 2
+  std::vector<sight> see;            // [rows]
+  std::vector<std::byte> prepared;   // every pass's query
+  std::vector<float> states;         // [items] of maximum [rows], sum [rows], out [rows, padded(value_dim)]
+  std::vector<float> logits;         // [rows, slots + n]; only where a signal is wanted
+  std::vector<int> staged_position;  // [n]
+  std::vector<int> pages;            // chosen by the read policy
+  std::vector<std::pair<float, int>> bounds;
+  int rows = 0;    // padded
+  int pieces = 0;  // of packed rows
+  int items = 0;
+  bool chosen = false;
+
+  std::size_t bytes() const {
+    return prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity() + logits.capacity());
+  }
+};
+
+/// One layer's queries of a step of n tokens over one slot. Core as in core.hpp.
+template <class Core>
+class decode_attention {
+ public:
+  /// Most rows of queries (tokens times group, for more than one token) that are attended in this way.
+  static constexpr int most_rows_of_queries = 32;
+
+  struct request {
+    int n, length, window;  // tokens of the step, of the sequence before it; 0 = all rows are seen
+    bool sees_self;
+    const float* staged_keys;    // [kv_heads, n, key_dim]
+    const float* staged_values;  // [kv_heads, n, value_dim]
+  };
+
+  decode_attention(const Core& core, std::vector<decode_scratch>& scratch, const request& step)
+      : core_(core), scratch_(scratch), step_(step), rows_(step.n * core.shape.group()) {
+    scratch_.resize(static_cast<std::size_t>(core.shape.kv_heads));
+  }
+
+  /// head(h): the committed rows of head h; done(h): called when the head's results may be read.
+  template <class Head, class Done>
+  void run(const view& q, Head&& head, Done&& done) {
+    const int heads = core_.shape.kv_heads;
+    const auto prepare_head = [&](int h) { prepare(h, q, head(h)); };
+    if constexpr (Core::read_type::selects)
+      core_.backend.for_each(heads, prepare_head);
+    else
+      for (int h = 0; h < heads; ++h) prepare_head(h);
+    int items = 0;
+    for (int h = 0; h < heads; ++h) items += at(h).items;
+    core_.backend.for_each(items, [&](int i) {
+      int h = 0;
+      for (; i >= at(h).items; ++h) i -= at(h).items;
+      work(h, i, head(h));
+    });
+    const auto finish_head = [&](int h) {
+      finish(h);
+      done(h);
+    };
+    if constexpr (Core::needs_logits)
+      core_.backend.for_each(heads, finish_head);
+    else
+      for (int h = 0; h < heads; ++h) finish_head(h);
+  }
+
+  /// Of query row r (token times group + query head) of head h: the output [value_dim]; the logarithm of its sum, base
+  /// 2, -inf where nothing is visible; the logits in the same unit [slots + n].
+  const float* output(int h, int r) const { return state(h, 0).from(r).out; }
+  float log2_sum(int h, int r) const { return state(h, 0).maximum[r]; }
+  const float* logits(int h, int r, int rows) const {
+    return at(h).logits.data() + static_cast<std::ptrdiff_t>(r) * rows;
+  }
+
+ private:
+  using page = typename Core::page;
+  using rows_type = typename Core::rows;
+  using keys = key_kernel<typename page::key_format>;
+  using values = value_kernel<typename page::value_format>;
+  static constexpr int pieces_of_page = page::rows / piece_rows;
+  static constexpr int chunk = 64;  // pieces of an item: 2048 rows
+
+  decode_scratch& at(int h) const { return scratch_[static_cast<std::size_t>(h)]; }
+  partial_state state(int h, int item) const {
+    const int stride = padded(core_.shape.value_dim), rows = at(h).rows;
+    float* p = at(h).states.data() + static_cast<std::ptrdiff_t>(item) * rows * (stride + 2);
+    return {p, p + rows, p + 2 * rows, stride};
+  }
+  template <int R>
+  static void rows_of(const decode_scratch& w, int first, int stride, const float* (&q)[R]) {
+    for (int r = 0; r < R; ++r) q[r] = w.queries.data() + static_cast<std::ptrdiff_t>(first + r) * stride;
+  }
+
+  void prepare(int h, const view& q, const rows_type& head) {
+    const model_shape& shape = core_.shape;
+    const int group = shape.group(), stride = padded(shape.head_dim);
+    decode_scratch& w = at(h);
+    w.passes.clear();
+    std::size_t bytes = 0;
+    for (w.rows = 0; w.rows < rows_; w.rows += w.passes.back().rows) {
+      w.passes.push_back({w.rows, pass_rows(rows_ - w.rows), bytes});
+      bytes += (keys::query_bytes(core_.format.keys, shape.head_dim, w.passes.back().rows) + 63) / 64 * 64;
+    }
+    w.prepared.resize(bytes);
+    w.queries.assign(static_cast<std::size_t>(w.rows * stride), 0.0f);
+    w.see.resize(static_cast<std::size_t>(w.rows));
+    w.staged_position.resize(static_cast<std::size_t>(step_.n));
+    for (int i = 0; i < step_.n; ++i) {
+      const int own = step_.length + i;
+      w.staged_position[static_cast<std::size_t>(i)] = own;
+      for (int g = 0; g < group; ++g) {
+        float* row = w.queries.data() + static_cast<std::ptrdiff_t>(i * group + g) * stride;
+        q.load(i, h * group + g, row);
+        for (int c = 0; c < shape.head_dim; ++c) row[c] *= shape.scale * log2_e;
+        w.see[static_cast<std::size_t>(i * group + g)] = {step_.window > 0 ? std::max(0, own - step_.window + 1) : 0,
+                                                          step_.sees_self ? own : own - 1};
+      }
+    }
+    std::fill(w.see.begin() + rows_, w.see.end(), w.see[static_cast<std::size_t>(rows_ - 1)]);
+    w.chosen = false;
+    if constexpr (Core::read_type::selects)
+      w.chosen = step_.n == 1 &&
+                 choose_pages(core_.read, core_.format, head, w.queries.data(), rows_, stride, w.bounds, w.pages);
+    w.pieces = (w.chosen ? static_cast<int>(w.pages.size()) : head.pages()) * pieces_of_page;
+    w.items = (w.pieces + chunk - 1) / chunk + 1;
+    w.states.resize(static_cast<std::size_t>(w.items * w.rows * (padded(shape.value_dim) + 2)));
+    for (const auto& pass : w.passes)
+      with_rows(pass.rows, [&]<int R>(std::integral_constant<int, R>) {
+        const float* rows[R];
+        rows_of<R>(w, pass.first, stride, rows);
+        keys::template prepare<R>(core_.format.keys, rows, shape.head_dim, w.prepared.data() + pass.prepared);
+      });
+    if constexpr (Core::needs_logits) {
+      const auto size = static_cast<std::size_t>(w.rows) * static_cast<std::size_t>(head.slots() + step_.n);
+      if (size > w.logits.capacity()) w.logits.reserve(size + size / 4);  // a sequence grows by a row per step
+      w.logits.assign(size, minus_infinity);
+    }
+  }
+
+  /// Item i of head h: a chunk of packed pieces, or, last, all rows that are numbers.
+  void work(int h, int i, const rows_type& head) const {
+    const decode_scratch& w = at(h);
+    const partial_state all = state(h, i);
+    all.clear(w.rows);
+    for (const auto& pass : w.passes)
+      with_rows(pass.rows, [&]<int R>(std::integral_constant<int, R>) {
+        logit_record record;
+        if constexpr (Core::needs_logits) {
+          record.stride = head.slots() + step_.n;
+          record.logit = at(h).logits.data() + pass.first * record.stride;
+        }
+        const sight* see = w.see.data() + pass.first;
+        const partial_state part = all.from(pass.first);
+        if (i + 1 < w.items)
+          attend_pieces<R>(
+              core_.format, w.prepared.data() + pass.prepared, i * chunk, std::min(w.pieces, (i + 1) * chunk),
+              [&](int p) { return packed_piece(w, head, p); }, see, part, record);
+        else
+          attend_rest<R>(w, head, h, pass.first, see, part, record);
+      });
+  }
+
+  row_piece packed_piece(const decode_scratch& w, const rows_type& head, int i) const {
+    const int n = i / pieces_of_page, p = w.chosen ? w.pages[static_cast<std::size_t>(n)] : n;
+    const int first = i % pieces_of_page * piece_rows, row = p * page::rows + first, index = head.sinks() + row;
+    return {head.page(p),
+            first,
+            std::clamp(head.packed() - row, 0, piece_rows),
+            head.position().data() + index,
+            head.biases() ? head.biases() + index : nullptr,
+            index};
+  }
+
+  template <int R>
+  void attend_rest(const decode_scratch& w, const rows_type& head, int h, int first, const sight* see,
+                   const partial_state& part, const logit_record& record) const {
+    const int dk = core_.shape.head_dim, dv = core_.shape.value_dim;
+    const float* q[R];
+    rows_of<R>(w, first, padded(dk), q);
+    const auto attend = [&]<class T>(const T* k, const T* v, int count, const int* position, const float* bias,
+                                     int index) {
+      attend_numbers<R, T>(q, {k, v, count, dk, dv, position, bias, index}, see, part, record);
+    };
+    const int* position = head.position().data();
+    const float* bias = head.biases();
+    const int packed_end = head.sinks() + head.packed();
+    attend(head.sink_keys(), head.sink_values(), head.sinks(), position, bias, 0);
+    attend(head.window_keys(), head.window_values(), head.window(), position + packed_end,
+           bias ? bias + packed_end : nullptr, packed_end);
+    const auto staged = static_cast<std::ptrdiff_t>(h) * step_.n;
+    attend(step_.staged_keys + staged * dk, step_.staged_values + staged * dv, step_.n, w.staged_position.data(),
+           nullptr, head.slots());
+  }
+
+  /// Merges the items' states in order, into the first; then divides.
+  void finish(int h) const {
+    decode_scratch& w = at(h);
+    const partial_state first = state(h, 0);
+    for (int i = 1; i + 1 < w.items; ++i) merge(first, state(h, i), w.rows);
+    if (w.items > 1) {
+      for (int r = 0; r < rows_; ++r) values::finish(core_.format.values, first.from(r).out, core_.shape.value_dim);
+      merge(first, state(h, w.items - 1), w.rows);
+    }
+    for (int r = 0; r < rows_; ++r) {
+      const bool empty = first.sum[r] == 0;
+      const float inverse = empty ? 0.0f : 1.0f / first.sum[r];
+      float* out = first.from(r).out;
+      for (int c = 0; c < core_.shape.value_dim; ++c) out[c] *= inverse;
+      first.maximum[r] = empty ? minus_infinity : first.maximum[r] + std::log2(first.sum[r]);
+    }
+  }
+
+  const Core& core_;
+  std::vector<decode_scratch>& scratch_;
+  request step_;
+  int rows_;
+};
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

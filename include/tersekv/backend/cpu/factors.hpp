@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Queries and weights as small integers, written the way that products of quads read them (simd.hpp).
+//
+// A row of floats x becomes integers f and one scale, x ~ scale * f, |f| <= largest_factor. Sums of products use the
+// rounded numbers throughout, so that what is rounded away meets centred codes only.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+
+#include <tersekv/backend/cpu/simd.hpp>
+#include <tersekv/codec/layout.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+inline constexpr int most_rows = 8;    // query rows of one pass over codes
+inline constexpr int piece_rows = 32;  // packed rows that are looked at together
+inline constexpr int tile_pieces = 4;  // pieces of one step of the running softmax
+inline constexpr int soft_rows = piece_rows * tile_pieces;
+
+inline constexpr int longest_row = 1024;  // of a head
+
+/// The scale with which numbers up to `largest` become factors, and what numbers are multiplied with. Below the
+/// smallest normal float the reciprocal overflows: such numbers count as zero.
+template <class P>
+struct rounding {
+  float scale, inverse;
+  explicit TERSEKV_INLINE rounding(float largest) {
+    const float s = largest / static_cast<float>(P::largest_factor);
+    inverse = s > 1.2e-38f ? 1.0f / s : 0.0f;
+    scale = inverse > 0 ? s : 0.0f;
+  }
+};
+
+/// Factors of `rows` query rows and up to `quads` quads, a multiple of 8.
+template <class P>
+struct factor_rows {
+  std::byte* at;
+  int quads;
+  /// Row r, from quad `first` on.
+  TERSEKV_INLINE std::byte* row(int rows, int r, int first) const {
+    return at + static_cast<std::ptrdiff_t>(first) * P::quad_bytes(rows) +
+           static_cast<std::ptrdiff_t>(r) * P::row_bytes(quads);
+  }
+  /// Quads [first, first + count) of row r: x[c] * by(c), rounded, c < 4 * count; returns their sum. x holds zeros
+  /// behind them up to 32; up to 8 quads are written as zeros too.
+  template <class By>
+  TERSEKV_INLINE start_words round(const float* x, int first, int count, By&& by, int rows, int r) const {
+    return P::round(x, count, by, row(rows, r, first), P::row_bytes(quads), rows);
+  }
+};
+inline constexpr int padded_quads(int depth) { return round_up_to(depth, 32) / 4; }
+inline constexpr std::size_t factor_bytes(int quads, int rows) {
+  return std::max(simd::narrow::bytes(quads, rows), simd::wide::bytes(quads, rows));
+}
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores of packed keys: s[r][t] = <query r, key t>, straight from the codes.
+//
+//   key_kernel<Format>
+//     query_bytes(format, dim, R)            of a prepared query
+//     prepare<R>(format, q[R], dim, to)      once per step and head; q[r] is readable, and zero, up to padded(dim)
+//     score<R>(format, pieces, query, s)     s[r] [soft_rows]; 32 scores per piece
+//
+// Each row alone (grouped_format)   x = step (u - o) + centre, o the middle code:
+//     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         integer products, o folded into their
+//     start
+// Spans of rows (channel_format)    s_t = <q step, u_t - o> + <q, centre>    the query is folded and rounded per span
+// Numbers (dense_format)            plain dot products
+// Transformed (through_format)      the query is transformed instead of the keys
+// Any other format                  rows are decoded, a few at a time: the reference of all kernels above
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include <tersekv/adapt/through.hpp>
+#include <tersekv/backend/cpu/product.hpp>
+#include <tersekv/codec/dense.hpp>
+#include <tersekv/codec/grouped.hpp>
+#include <tersekv/codec/kivi.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+/// Queries and outputs have rows of this many floats.
+constexpr int padded(int dim) { return round_up_to(dim, 32); }
+
+/// Largest magnitude and length of x[n], n a multiple of the lanes.
+struct extent {
+  float largest, length;
+};
+TERSEKV_INLINE extent extent_of(const float* x, int n) {
+  simd::f32 most = simd::zero(), squares = simd::zero();
+  for (int c = 0; c < n; c += simd::lanes) {
+    const simd::f32 v = simd::load(x + c);
+    most = simd::max(most, simd::magnitude(v));
+    squares = simd::fma(v, v, squares);
+  }
+  return {simd::largest(most), std::sqrt(simd::sum(squares))};
+}
+
+template <class Grid>
+inline constexpr bool may_be_narrow = simd::rounds_narrow&& Grid::bits <= 4 &&
+                                      (!requires { Grid::table; } || simd::narrow::full_range);
+
+/// Whether 7 bits are enough for a query of `dim` numbers. The error of rounding goes with largest / 127 and the size
+/// of the centred codes, that of the codec with length / sqrt(dim): docs/kernels.md.
+template <class Grid>
+TERSEKV_INLINE bool fits_narrow(const extent& e, int dim) {
+  if constexpr (!may_be_narrow<Grid>) return false;
+  constexpr float limit = 4.5f;
+  return e.largest * std::sqrt(static_cast<float>(dim)) <= limit * e.length;
+}
+
+/// A query as integers: per row of the pass one scale, per group the sum of its numbers, per chunk of quads what sums
+/// begin with. A chunk is what one sum of products may hold.
+template <class Grid>
+struct integer_query {
+  bool narrow;
+  float* scale;        // [R] each as a vector: an operand in memory
+  float* total;        // [groups, R] likewise: sum of the group's numbers / scale; unused without centres
+  start_words* start;  // [chunks, R]
+  std::byte* factors;
+
+  template <class P>
+  static constexpr int chunk() {
+    constexpr int step = std::max(8, quad_codes<Grid>::quads), most = P::quads(middle<Grid>()) / step * step;
+    static_assert(most > 0);
+    return most;
+  }
+  static std::size_t bytes(int depth, int groups, int rows) {
+    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
+    return 64 + vector * n + vector * n * g + aligned(sizeof(start_words) * n * chunks(depth, groups)) +
+           factor_bytes(padded_quads(depth), rows);
+  }
+  integer_query(std::byte* at, int depth, int groups, int rows) : flag_(at) {
+    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
+    std::memcpy(&narrow, at, sizeof(bool));
+    scale = reinterpret_cast<float*>(at += 64);
+    total = reinterpret_cast<float*>(at += vector * n);
+    start = reinterpret_cast<start_words*>(at += vector * n * g);
+    factors = at + aligned(sizeof(start_words) * n * chunks(depth, groups));
+  }
+  void set_narrow(bool on) {
+    narrow = on;
+    std::memcpy(flag_, &on, sizeof(bool));
+  }
+
+  /// Writes row r from q, in groups of `group` channels (the last padded to depth).
+  template <class P>
+  TERSEKV_INLINE void write(const float* q, float largest, int depth, int group, int groups, int rows, int r) {
+    const rounding<P> by(largest);
+    simd::store(scale + r * simd::lanes, simd::set(by.scale));
+    int n = 0;
+    for (int g = 0; g < groups; ++g) {
+      const int last = g + 1 == groups ? depth / 4 : (g + 1) * group / 4;
+      for (int first = g * group / 4; first < last; first += chunk<P>()) {
+        const int count = std::min(chunk<P>(), last - first);
+        const start_words sum = factor_rows<P>{factors, padded_quads(depth)}.round(
+            q + 4 * first, first, count, [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, rows, r);
+        start[n++ * rows + r] = P::centred(sum, middle<Grid>());
+      }
+    }
+  }
+
+ private:
+  static constexpr std::size_t vector = 4 * simd::lanes;
+  static constexpr std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
+  static constexpr std::size_t chunks(int depth, int groups) {
+    return static_cast<std::size_t>(depth / 32 + groups + 1);
+  }
+  std::byte* flag_;
+};
+
+/// Runs f(narrow or wide).
+template <class Grid, class F>
+TERSEKV_INLINE void with_width(bool narrow, F&& f) {
+  if constexpr (may_be_narrow<Grid>)
+    if (narrow) return f(simd::narrow{});
+  f(simd::wide{});
+}
+
+/// Lane vectors that share a loaded factor in scores.
+inline constexpr int score_vectors = std::min(simd::together, piece_rows / simd::lanes);
+
+/// Calls f(row, lanes) for every L vectors of the piece's rows.
+template <class Grid, int L, class F>
+TERSEKV_INLINE void for_each_lanes(const packed_piece& piece, std::size_t block, F&& f) {
+  constexpr int vectors = block_lanes / simd::lanes, blocks = std::max(1, L / vectors);
+  const std::byte* at = piece.tile + static_cast<unsigned>(piece.first) / block_lanes * block;
+  for (int t = 0; t < piece_rows; t += blocks * block_lanes, at += blocks * block)
+    each<std::max(1, vectors / L)>([&](auto i) TERSEKV_INLINED {
+      constexpr int lane = i * L * simd::lanes;
+      f(t + lane, lane_vectors{at + 4 * lane, block, piece.ahead});
+    });
+}
+
+/// sum[l][r] += scale(l, r) * products of the chunks of quads [first, last), whose factors begin at quad `from`. Known:
+/// a count of quads that is often met and fits in a chunk; 0 = none.
+template <class Grid, class P, int Known, int R, int L, class Scale>
+TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes, int depth, int first, int last,
+                               const factor_rows<P>& factors, int from, const start_words*& start, Scale&& scale) {
+  constexpr int chunk = integer_query<Grid>::template chunk<P>();
+  const auto add = [&]<int Count>(std::integral_constant<int, Count>, int c, int count) TERSEKV_INLINED {
+    typename P::acc a[L][R];
+    each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::start(start[r]); });
+    add_products<Grid, P, Count>(a, lanes, static_cast<std::size_t>(depth), static_cast<std::size_t>(c),
+                                 static_cast<std::size_t>(count), factors, from + c - first);
+    each_sum<L, R>([&](auto l, auto r)
+                       TERSEKV_INLINED { sum[l][r] = simd::fma(P::value(a[l][r]), scale(l, r), sum[l][r]); });
+    start += R;
+  };
+  int c = first;
+  if constexpr (Known > 0)
+    for (; c + Known <= last; c += Known) add(std::integral_constant<int, Known>{}, c, Known);
+  for (; c < last; c += chunk) add(std::integral_constant<int, 0>{}, c, std::min(chunk, last - c));
+}
+/// A whole chunk, where that is little code.
+template <class Grid, class P>
+inline constexpr int known_chunk = integer_query<Grid>::template chunk<P>() <= simd::written_out
+                                       ? integer_query<Grid>::template chunk<P>()
+                                       : 0;
+
+// ------------------------------------------------------------------------------------------------------- numbers
+
+/// Dot products of `count` rows of numbers.
+template <class T, int R>
+void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,
+                   int stride) {
+  constexpr int W = simd::lanes, together = std::max(1, std::min(4, simd::registers / 2 / R));
+  const int whole = dim / W * W;
+  const auto rows = [&]<int N>(std::integral_constant<int, N>, int t) TERSEKV_INLINED {
+    simd::f32 a[R][N];
+    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });
+    const T* k = keys + static_cast<std::ptrdiff_t>(t) * dim;
+    const auto* next = reinterpret_cast<const std::byte*>(k) + ahead;
+    simd::f32 x[N];
+    const auto add = [&](int c) TERSEKV_INLINED {
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 y = simd::load(q[r] + c);
+        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+      });
+    };
+    const auto step = [&](int c) TERSEKV_INLINED {
+      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c); });
+      add(c);
+    };
+    constexpr int bytes = 2 * N * W * static_cast<int>(sizeof(T));  // of two steps; asked for in the order of addresses
+    int c = 0;
+    for (; c + 2 * W <= whole; c += 2 * W, next += bytes) {
+      each<(bytes + 63) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
+      step(c);
+      step(c + W);
+    }
+    if (c < whole) step(c);
+    if (whole < dim) {
+      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load_part(k + n * dim + whole, dim - whole); });
+      add(whole);
+    }
+    each<R>([&](auto r) TERSEKV_INLINED { simd::sums(a[r], s + r * stride + t); });
+  };
+  int t = 0;
+  for (; t + together <= count; t += together) rows(std::integral_constant<int, together>{}, t);
+  for (; t < count; ++t) rows(std::integral_constant<int, 1>{}, t);
+}
+
+/// Queries as they came: [R, padded(dim)].
+struct plain_query {
+  static std::size_t bytes(int dim, int rows) { return sizeof(float) * static_cast<std::size_t>(padded(dim) * rows); }
+  template <int R>
+  static void write(const float* const (&q)[R], int dim, std::byte* to) {
+    for (int r = 0; r < R; ++r) std::copy_n(q[r], padded(dim), reinterpret_cast<float*>(to) + r * padded(dim));
+  }
+  template <int R>
+  static void read(const std::byte* query, int dim, const float* (&q)[R]) {
+    for (int r = 0; r < R; ++r) q[r] = reinterpret_cast<const float*>(query) + r * padded(dim);
+  }
+};
+
+/// Formats without a kernel of their own.
+template <class Format>
+struct key_kernel {
+  static constexpr bool packed = false;
+  static std::size_t query_bytes(const Format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
+  template <int R>
+  static void prepare(const Format&, const float* const (&q)[R], int dim, std::byte* to) {
+    plain_query::write<R>(q, dim, to);
+  }
+  template <int R>
+  static void score(const Format& format, const packed_pieces& k, const std::byte* query, float* s) {
+    constexpr int few = 4;  // divides a piece
+    float x[few * longest_row];
+    const float* q[R];
+    plain_query::read<R>(query, k.dim, q);
+    for (int i = 0; i < k.count; ++i)
+      for (int t = 0; t < piece_rows; t += few) {
+        format.decode(k.piece[i].tile, k.rows, k.piece[i].first + t, few, k.dim, x);
+        score_numbers<float, R>(x, few, k.dim, 0, q, s + i * piece_rows + t, soft_rows);
+      }
+  }
+};
+
+template <class T>
+struct key_kernel<dense_format<T>> {
+  static constexpr bool packed = true;
+  using format = dense_format<T>;
+  static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
+  template <int R>
+  static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
+    plain_query::write<R>(q, dim, to);
+  }
+  template <int R>
+  static void score(const format&, const packed_pieces& k, const std::byte* query, float* s) {
+    const float* q[R];
+    plain_query::read<R>(query, k.dim, q);
+    for (int i = 0; i < k.count; ++i)
+      score_numbers<T, R>(
+          reinterpret_cast<const T*>(k.piece[i].tile) + static_cast<std::ptrdiff_t>(k.piece[i].first) * k.dim,
+          piece_rows, k.dim, k.piece[i].ahead, q, s + i * piece_rows, soft_rows);
+  }
+};
+
+// -------------------------------------------------------------------------------------------------------- each row
+// alone
+
+/// Groups that whole steps of quads fill; others are decoded.
+template <int Group>
+concept group_of_quads = Group % 32 == 0;
+
+template <class Grid, int Group, class Reopen>
+requires group_of_quads<Group>
+struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
+  static constexpr bool packed = true;
+  using format = grouped_format<Grid, Group, Reopen, layout::token_quads>;
+  using plane = code_plane<layout::token_quads, Grid::bits>;
+  using query = integer_query<Grid>;
+
+  static std::size_t query_bytes(const format&, int dim, int rows) {
+    return query::bytes(plane::depth(dim), dim / format::group(dim), rows);
+  }
+  template <int R>
+  static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
+    const int depth = plane::depth(dim), group = format::group(dim), groups = dim / group;
+    query out(to, depth, groups, R);
+    extent e[R];
+    bool narrow = true;
+    for (int r = 0; r < R; ++r) {
+      e[r] = extent_of(q[r], padded(dim));
+      narrow = narrow && fits_narrow<Grid>(e[r], dim);
+    }
+    out.set_narrow(narrow);
+    with_width<Grid>(narrow, [&]<class P>(P) {
+      for (int r = 0; r < R; ++r) {
+        out.template write<P>(q[r], e[r].largest, depth, group, groups, R, r);
+        for (int g = 0; Grid::numbers > 1 && g < groups; ++g) {
+          float sum = 0;
+          for (int c = g * group; c < (g + 1) * group; ++c) sum += q[r][c];
+          const float scale = out.scale[r * simd::lanes];
+          simd::store(out.total + (g * R + r) * simd::lanes, simd::set(scale > 0 ? sum / scale : 0.0f));
+        }
+      }
+    });
+  }
+  template <int R>
+  static void score(const format&, const packed_pieces& k, const std::byte* prepared, float* s) {
+    const int depth = plane::depth(k.dim), group = format::group(k.dim), groups = k.dim / group;
+    const std::size_t block = plane::block::bytes(depth), steps_at = format::steps_at(k.rows, k.dim);
+    const std::size_t lows_at = Grid::numbers > 1 ? format::lows_at(k.rows, k.dim) : 0;
+    const query q(const_cast<std::byte*>(prepared), depth, groups, R);  // only read
+    with_width<Grid>(q.narrow, [&]<class P>(P) TERSEKV_INLINED {
+      constexpr int L = score_vectors, W = simd::lanes;
+      const factor_rows<P> factors{q.factors, padded_quads(depth)};
+      for (int i = 0; i < k.count; ++i) {
+        const packed_piece& piece = k.piece[i];
+        const half* steps = reinterpret_cast<const half*>(piece.tile + steps_at) + piece.first;
+        const half* lows = reinterpret_cast<const half*>(piece.tile + lows_at) + piece.first;
+        float* to = s + i * piece_rows;
+        for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
+          simd::f32 sum[L][R], step[L];
+          each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = simd::zero(); });
+          const start_words* start = q.start;
+          const auto add_group = [&]<int Quads>(std::integral_constant<int, Quads>, int g, int first,
+                                                int last) TERSEKV_INLINED {
+            each<L>([&](auto l) TERSEKV_INLINED {
+              step[l] = simd::load(steps + g * k.rows + t + l * W);
+              if constexpr (Grid::numbers > 1) {
+                const simd::f32 centre = simd::fma(step[l], simd::set(static_cast<float>(middle<Grid>())),
+                                                   simd::load(lows + g * k.rows + t + l * W));
+                each<R>([&](auto r) TERSEKV_INLINED {
+                  sum[l][r] = simd::fma(centre, simd::load(q.total + (g * R + r) * W), sum[l][r]);
+                });
+              }
+            });
+            add_chunks<Grid, P, Quads>(sum, lanes, depth, first, last, factors, first, start,
+                                       [&](auto l, auto) TERSEKV_INLINED { return step[l]; });
+          };
+          constexpr int quads = Group / 4;  // of a group, where that is a constant, and one chunk
+          if constexpr (Group > 0 && quads <= query::template chunk<P>()) {
+            if (group == Group) {
+              for (int g = 0; g < groups; ++g)
+                add_group(std::integral_constant<int, quads>{}, g, g * quads, (g + 1) * quads);
+            } else {
+              add_group(std::integral_constant<int, 0>{}, 0, 0, depth / 4);
+            }
+          } else {
+            for (int g = 0; g < groups; ++g)
+              add_group(std::integral_constant<int, known_chunk<Grid, P>>{}, g, g * group / 4,
+                        g + 1 == groups ? depth / 4 : (g + 1) * group / 4);
+          }
+          each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+            simd::store(to + r * soft_rows + t + l * W, simd::mul(sum[l][r], simd::load(q.scale + r * W)));
+          });
+        });
+      }
+    });
+  }
+};
+
+// ------------------------------------------------------------------------------------------------- spans of rows
+
+template <class Grid, int Span, class Reopen>
+requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Reopen, layout::token_quads>> {
+  static constexpr bool packed = true;
+  using format = channel_format<Grid, Span, Reopen, layout::token_quads>;
+  using plane = code_plane<layout::token_quads, Grid::bits>;
+
+  static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
+  template <int R>
+  static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
+    plain_query::write<R>(q, dim, to);
+  }
+  template <int R>
+  static void score(const format&, const packed_pieces& k, const std::byte* query, float* s) {
+    static_assert(Grid::numbers == 2);
+    const int depth = plane::depth(k.dim);
+    const std::size_t block = plane::block::bytes(depth);
+    const float* q = reinterpret_cast<const float*>(query);
+    for (int i = 0, last; i < k.count; i = last) {  // pieces i .. last lie in one span
+      const packed_piece& piece = k.piece[i];
+      const int span = piece.first / Span;
+      for (last = i + 1; last < k.count && k.piece[last].tile == piece.tile && k.piece[last].first / Span == span;)
+        ++last;
+      const half* steps = reinterpret_cast<const half*>(piece.tile + format::steps_at(k.rows, k.dim)) + span * k.dim;
+      const half* lows = reinterpret_cast<const half*>(piece.tile + format::lows_at(k.rows, k.dim)) + span * k.dim;
+      for (int c = 0; c < k.dim; c += folded) {
+        folded_query<R> f;
+        f.fold(q + c, padded(k.dim), steps + c, lows + c, std::min(folded, k.dim - c));
+        const int quads = (std::min(depth, c + folded) - c) / 4;
+        with_width<Grid>(f.narrow, [&]<class P>(P) TERSEKV_INLINED {
+          f.template round<P>(quads);
+          for (int n = i; n < last; ++n)
+            add_scores<P, R>(k.piece[n], block, depth, c / 4, quads, f, s + n * piece_rows);
+        });
+      }
+    }
+  }
+
+ private:
+  static constexpr int folded = 128;  // channels that are folded at a time
+
+  /// The queries times the steps of a span's channels.
+  template <int R>
+  struct folded_query {
+    alignas(64) float x[R][folded];
+    extent size[R];
+    float base[R];  // <q, centre>
+    float scale[R];
+    bool narrow;
+    start_words start[folded / 32 * R];
+    alignas(64) std::byte factors[factor_bytes(folded / 4, R)];
+
+    TERSEKV_INLINE void fold(const float* q, int stride, const half* steps, const half* lows, int n) {
+      constexpr int W = simd::lanes;
+      simd::f32 most[R], squares[R], centred[R];
+      each<R>([&](auto r) TERSEKV_INLINED { most[r] = squares[r] = centred[r] = simd::zero(); });
+      for (int c = 0; c < round_up_to(n, 32); c += W) {
+        const int have = std::clamp(n - c, 0, W);
+        const simd::f32 step = have == W ? simd::load(steps + c) : simd::load_part(steps + c, have);
+        const simd::f32 low = have == W ? simd::load(lows + c) : simd::load_part(lows + c, have);
+        const simd::f32 centre = simd::fma(step, simd::set(static_cast<float>(middle<Grid>())), low);
+        each<R>([&](auto r) TERSEKV_INLINED {
+          const simd::f32 y = simd::load(q + r * stride + c), z = simd::mul(y, step);
+          simd::store(x[r] + c, z);
+          most[r] = simd::max(most[r], simd::magnitude(z));
+          squares[r] = simd::fma(z, z, squares[r]);
+          centred[r] = simd::fma(y, centre, centred[r]);
+        });
+      }
+      float largest[R], square[R];
+      simd::largests(most, largest);
+      simd::sums(squares, square);
+      simd::sums(centred, base);
+      narrow = true;
+      for (int r = 0; r < R; ++r) {
+        size[r] = {largest[r], std::sqrt(square[r])};
+        narrow = narrow && fits_narrow<Grid>(size[r], n);
+      }
+    }
+    template <class P>
+    TERSEKV_INLINE void round(int quads) {
+      constexpr int chunk = integer_query<Grid>::template chunk<P>();
+      for (int r = 0; r < R; ++r) {
+        const rounding<P> by(size[r].largest);
+        scale[r] = by.scale;
+        for (int first = 0, i = r; first < quads; first += chunk, i += R)
+          start[i] = P::centred(factor_rows<P>{factors, folded / 4}.round(
+                                    x[r] + 4 * first, first, std::min(chunk, quads - first),
+                                    [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, R, r),
+                                middle<Grid>());
+      }
+    }
+  };
+
+  template <class P, int R>
+  static TERSEKV_INLINE void add_scores(const packed_piece& piece, std::size_t block, int depth, int quad, int quads,
+                                        const folded_query<R>& q, float* s) {
+    constexpr int L = score_vectors, W = simd::lanes;
+    for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
+      simd::f32 sum[L][R];
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+        sum[l][r] = simd::set(q.base[r]);
+        if (quad > 0) sum[l][r] = simd::add(sum[l][r], simd::load(s + r * soft_rows + t + l * W));
+      });
+      const start_words* start = q.start;
+      const factor_rows<P> factors{const_cast<std::byte*>(q.factors), folded / 4};
+      add_chunks<Grid, P, known_chunk<Grid, P>>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
+                                                [&](auto, auto r) TERSEKV_INLINED { return simd::set(q.scale[r]); });
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { simd::store(s + r * soft_rows + t + l * W, sum[l][r]); });
+    });
+  }
+};
+
+// --------------------------------------------------------------------------------------------------- transformed
+
+template <class Transform, class Format>
+struct key_kernel<through_format<Transform, Format, true>> {
+  using format = through_format<Transform, Format, true>;
+  using inner = key_kernel<Format>;
+  static constexpr bool packed = inner::packed;
+  static std::size_t query_bytes(const format& f, int dim, int rows) { return inner::query_bytes(f.inner, dim, rows); }
+  template <int R>
+  static void prepare(const format& f, const float* const (&q)[R], int dim, std::byte* to) {
+    alignas(64) float turned[R][longest_row];
+    const float* rows[R];
+    for (int r = 0; r < R; ++r) {
+      std::copy_n(q[r], padded(dim), turned[r]);
+      f.turn.query(turned[r], dim);
+      rows[r] = turned[r];
+    }
+    inner::template prepare<R>(f.inner, rows, dim, to);
+  }
+  template <int R>
+  static void score(const format& f, const packed_pieces& k, const std::byte* query, float* s) {
+    inner::template score<R>(f.inner, k, query, s);
+  }
+};
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of up to 8 query rows over packed pages and rows of numbers, as partial states that merge.
+//
+// A state is (maximum, sum, undivided output) per query row, logits in units of log 2; the empty one is (-inf, 0, 0).
+// States of disjoint rows merge in any number of parts; whoever splits by row index gets the same bits for any number
+// of threads. Rows are taken a tile (4 pieces of 32 rows) at a time: scores, running softmax, outputs.
+//
+// Read before: key_kernel.hpp, value_kernel.hpp.
+#pragma once
+#include <limits>
+
+#include <tersekv/backend/cpu/value_kernel.hpp>
+#include <tersekv/detail/function_ref.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+inline constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
+inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+/// Up to 32 rows that follow each other: of a page, or of an array of numbers.
+struct row_piece {
+  const std::byte* tile = nullptr;  // the page; null for numbers
+  int first = 0;                    // row of the page
+  int count = 0;                    // rows that exist
+  const int* position = nullptr;    // [count] -1 = dead
+  const float* bias = nullptr;      // [count] added to the logits; null = none
+  int index = 0;                    // of the first row, among the head's rows
+};
+
+/// Positions that a query row sees.
+struct sight {
+  int oldest = 0, newest = 0;
+  friend bool operator==(const sight&, const sight&) = default;
+};
+
+/// Partial attention of R query rows; out is [R, stride].
+struct partial_state {
+  float* maximum;  // [R] in units of log 2
+  float* sum;      // [R]
+  float* out;
+  int stride;
+
+  void clear(int rows) const {
+    std::fill_n(maximum, rows, minus_infinity);
+    std::fill_n(sum, rows, 0.0f);
+    std::fill_n(out, static_cast<std::ptrdiff_t>(rows) * stride, 0.0f);
+  }
+  partial_state from(int r) const {
+    return {maximum + r, sum + r, out + static_cast<std::ptrdiff_t>(r) * stride, stride};
+  }
+};
+
+/// Where logits are left for policies: logit[r * stride + index], in units of log 2, -inf where hidden.
+struct logit_record {
+  float* logit = nullptr;  // null = not wanted
+  std::ptrdiff_t stride = 0;
+};
+
+inline float exp2_of(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+
+/// s[r] [pieces * 32] -> weights relative to the running maximum, zero where hidden; the state's sum and output follow.
+/// hidden(r, piece): bits of rows that row r of the query does not see.
+template <int R, class Hidden>
+TERSEKV_INLINE void soften(float* s, int pieces, bool any_hidden, Hidden&& hidden, const partial_state& state) {
+  constexpr int W = simd::lanes, vectors = piece_rows / W;
+  for (int r = 0; r < R; ++r) {
+    float* row = s + r * soft_rows;
+    simd::f32 most = simd::load(row);
+    for (int i = 0; i < pieces; ++i)
+      each<vectors>([&](auto k) TERSEKV_INLINED { most = simd::max(most, simd::load(row + i * piece_rows + k * W)); });
+    const float top = simd::largest(most), before = state.maximum[r];
+    if (top > before) {
+      const float shrink = before == minus_infinity ? 0.0f : exp2_of(before - top);
+      state.sum[r] *= shrink;
+      float* out = state.out + static_cast<std::ptrdiff_t>(r) * state.stride;
+      for (int c = 0; c < state.stride; c += W) simd::store(out + c, simd::mul(simd::load(out + c), simd::set(shrink)));
+      state.maximum[r] = top;
+    }
+    const simd::f32 shift = simd::set(state.maximum[r] == minus_infinity ? 0.0f : state.maximum[r]);
+    simd::f32 sum = simd::zero();
+    for (int i = 0; i < pieces; ++i)
+      each<vectors>([&](auto k) TERSEKV_INLINED {
+        float* at = row + i * piece_rows + k * W;
+        const simd::f32 p = simd::exp2(simd::sub(simd::load(at), shift));
+        simd::store(at, p);
+        sum = simd::add(sum, p);
+      });
+    if (any_hidden) {
+      sum = simd::zero();
+      for (int i = 0; i < pieces; ++i)
+        each<vectors>([&](auto k) TERSEKV_INLINED {
+          float* at = row + i * piece_rows + k * W;
+          const simd::f32 p = simd::select(hidden(r, i) >> (k * W), simd::zero(), simd::load(at));
+          simd::store(at, p);
+          sum = simd::add(sum, p);
+        });
+    }
+    state.sum[r] += simd::sum(sum);
+  }
+}
+
+/// Bits of the piece's rows that lie outside of what is seen.
+TERSEKV_INLINE std::uint32_t hidden_rows(const row_piece& piece, const sight& see) {
+  const int* position = piece.position;
+  int few[piece_rows];
+  if (piece.count < piece_rows) {
+    std::fill(std::copy_n(position, piece.count, few), few + piece_rows, -1);
+    position = few;
+  }
+  std::uint32_t seen = 0;
+  for (int t = 0; t < piece_rows; t += simd::lanes) seen |= simd::between(position + t, see.oldest, see.newest) << t;
+  return ~seen;
+}
+
+/// Between scores and outputs of one tile: biases, hidden rows, the record, the running softmax.
+template <int R>
+TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const sight* see, const partial_state& state,
+                                const logit_record& record) {
+  std::uint32_t hidden[tile_pieces][R];
+  bool same = true;
+  std::uint32_t any = 0;
+  for (int r = 1; r < R; ++r) same = same && see[r] == see[0];
+  for (int k = 0; k < n; ++k)
+    for (int r = 0; r < R; ++r) {
+      hidden[k][r] = r > 0 && same ? hidden[k][0] : hidden_rows(piece[k], see[r]);
+      any |= hidden[k][r];
+    }
+  for (int k = 0; k < n; ++k)
+    if (piece[k].bias)
+      for (int t = 0; t < piece[k].count; ++t)
+        for (int r = 0; r < R; ++r) s[r * soft_rows + k * piece_rows + t] += piece[k].bias[t] * log2_e;
+  if (any != 0)
+    for (int r = 0; r < R; ++r)
+      for (int k = 0; k < n; ++k) {
+        float* row = s + r * soft_rows + k * piece_rows;
+        for (int t = 0; hidden[k][r] != 0 && t < piece_rows; t += simd::lanes)
+          simd::store(row + t, simd::select(hidden[k][r] >> t, simd::set(minus_infinity), simd::load(row + t)));
+      }
+  if (record.logit)
+    for (int r = 0; r < R; ++r)
+      for (int k = 0; k < n; ++k)
+        std::copy_n(s + r * soft_rows + k * piece_rows, piece[k].count,
+                    record.logit + r * record.stride + piece[k].index);
+  soften<R>(
+      s, n, any != 0, [&](int r, int k) { return hidden[k][r]; }, state);
+}
+
+/// Names the rows of piece i. By reference, so that kernels are compiled once per page format, not once per recipe.
+using piece_source = function_ref<row_piece(int)>;
+
+/// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
+/// key_kernel; see [R].
+template <int R, class Page>
+void attend_pieces(const Page& page, const std::byte* query, int first, int last, piece_source piece_at,
+                   const sight* see, const partial_state& state, const logit_record& record) {
+  using keys = key_kernel<typename Page::key_format>;
+  using values = value_kernel<typename Page::value_format>;
+  alignas(64) float s[R * soft_rows];
+  row_piece piece[tile_pieces], next[tile_pieces];
+  for (int k = 0; k < tile_pieces && first + k < last; ++k) next[k] = piece_at(first + k);
+  for (int i = first; i < last; i += tile_pieces) {
+    const int n = std::min(tile_pieces, last - i);
+    std::ptrdiff_t ahead[tile_pieces];  // bytes to the page that is read one tile later
+    for (int k = 0; k < n; ++k) {
+      piece[k] = next[k];
+      const int later = i + k + tile_pieces;
+      if (later < last) next[k] = piece_at(later);
+      ahead[k] = later < last ? next[k].tile - piece[k].tile : 0;
+    }
+    packed_piece where[tile_pieces];
+    for (int k = 0; k < n; ++k) where[k] = {piece[k].tile, piece[k].first, ahead[k]};
+    keys::template score<R>(page.keys, {where, n, Page::rows, page.key_dim}, query, s);
+    soften_tile<R>(s, piece, n, see, state, record);
+    for (int k = 0; k < n; ++k) where[k].tile = page.values_of(piece[k].tile);
+    values::template mix<R>(page.values, {where, n, Page::rows, page.value_dim}, s, state.sum, state.out, state.stride);
+  }
+}
+
+/// Rows that are stored as numbers: keys [count, key_dim], values [count, value_dim]; columns as in row_piece.
+template <class T>
+struct number_rows {
+  const T* keys;
+  const T* values;
+  int count, key_dim, value_dim;
+  const int* position;
+  const float* bias;
+  int index;
+};
+
+/// R query rows over rows of numbers; q[r] is readable, and zero, up to padded(key_dim).
+template <int R, class T>
+void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, const sight* see,
+                    const partial_state& state, const logit_record& record) {
+  alignas(64) float s[R * soft_rows];
+  for (int t = 0; t < rows.count; t += soft_rows) {
+    const int count = std::min(soft_rows, rows.count - t), n = (count + piece_rows - 1) / piece_rows;
+    row_piece piece[tile_pieces];
+    for (int k = 0; k < n; ++k) {
+      const int first = t + k * piece_rows;
+      piece[k].count = std::min(piece_rows, rows.count - first);
+      piece[k].position = rows.position + first;
+      piece[k].bias = rows.bias ? rows.bias + first : nullptr;
+      piece[k].index = rows.index + first;
+    }
+    score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, 0, q, s,
+                        soft_rows);
+    for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
+    soften_tile<R>(s, piece, n, see, state, record);
+    mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, 0, s,
+                      soft_rows, state.out, state.stride);
+  }
+}
+
+/// Adds the state of other rows, row by row.
+TERSEKV_INLINE void merge(const partial_state& to, const partial_state& from, int rows) {
+  for (int r = 0; r < rows; ++r) {
+    if (from.maximum[r] == minus_infinity) continue;
+    const float top = std::max(to.maximum[r], from.maximum[r]);
+    const float mine = to.maximum[r] == minus_infinity ? 0.0f : exp2_of(to.maximum[r] - top);
+    const float other = exp2_of(from.maximum[r] - top);
+    to.maximum[r] = top;
+    to.sum[r] = to.sum[r] * mine + from.sum[r] * other;
+    float* out = to.out + static_cast<std::ptrdiff_t>(r) * to.stride;
+    const float* add = from.out + static_cast<std::ptrdiff_t>(r) * from.stride;
+    for (int c = 0; c < to.stride; c += simd::lanes)
+      simd::store(out + c,
+                  simd::fma(simd::load(add + c), simd::set(other), simd::mul(simd::load(out + c), simd::set(mine))));
+  }
+}
+
+/// mass[n] += weight * 2^(logit[n] - log2_sum).
+inline void add_mass(const float* logit, int n, float log2_sum, float weight, float* mass) {
+  if (log2_sum == minus_infinity) return;
+  constexpr int W = simd::lanes;
+  const simd::f32 shift = simd::set(log2_sum), w = simd::set(weight);
+  int i = 0;
+  for (; i + W <= n; i += W)
+    simd::store(mass + i, simd::fma(w, simd::exp2(simd::sub(simd::load(logit + i), shift)), simd::load(mass + i)));
+  for (; i < n; ++i) mass[i] += weight * exp2_of(logit[i] - log2_sum);
+}
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector operations that kernels are written with: one struct `simd` per instruction set, the same names in each.
+//
+//   lanes                    32-bit lanes of a vector
+//   f32                      `lanes` floats: load, load_part (n of them, zeros behind), store, arithmetic, exp2
+//   raw                      4 * lanes bytes of a unit of codes (codec/layout.hpp): field, join, lookup
+//   narrow, wide             sums of codes times factors: acc += four products in every lane. Factors are small
+//   integers
+//                            (narrow 8 bits, wide 16), written once for all lanes
+//     start, start_words     what a sum begins with: minus `offset` times the factors, so that codes count as u -
+//     offset quads(offset)          how many quads a sum holds before it must be read
+//
+// The struct stands in a namespace of its instruction set: see isa.hpp.
+#pragma once
+#include <utility>
+
+#include <tersekv/backend/cpu/isa.hpp>
+
+namespace tersekv::detail {
+/// f(0), ..., f(N - 1) with constants: arrays of vectors that are indexed so stay in registers, which g++ does not
+/// manage for loops.
+template <int N, class F>
+TERSEKV_INLINE void each(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) TERSEKV_INLINED { (f(std::integral_constant<int, I>{}), ...); }
+  (std::make_integer_sequence<int, N>{});
+}
+
+/// 2^x on [-0.5, 0.5], the highest power first: relative error 1.5e-7 before rounding (Remez exchange,
+/// then the last term made exact, so that 2^0 is 1).
+inline constexpr float exp2_terms[] = {1.327647198e-03f, 9.675541334e-03f, 5.550713274e-02f,
+                                       2.402211972e-01f, 6.931469671e-01f, 1.0f};
+inline constexpr int exp2_count = 6;
+
+/// Sums of the factors of some quads, or what they make a sum of products begin with.
+struct start_words {
+  int word[2] = {0, 0};
+};
+}  // namespace tersekv::detail
+
+#if defined(TERSEKV_ISA_AVX512)
+#include <tersekv/backend/cpu/simd_avx512.hpp>
+#elif defined(TERSEKV_ISA_AVX2)
+#include <tersekv/backend/cpu/simd_avx2.hpp>
+#elif defined(TERSEKV_ISA_NEON)
+#include <tersekv/backend/cpu/simd_neon.hpp>
+#else
+#include <tersekv/backend/cpu/simd_portable.hpp>
+#endif

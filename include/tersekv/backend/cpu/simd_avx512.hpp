@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector operations of simd.hpp for AVX-512 with VNNI: 16 lanes, sums of four products in one instruction.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include <tersekv/backend/cpu/isa.hpp>
+#include <tersekv/number.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+struct simd {
+  static constexpr int lanes = 16, registers = 32;
+  static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
+  static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
+  static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
+  static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
+  using f32 = __m512;
+  using raw = __m512i;
+
+  // --------------------------------------------------------------------------------------------------------- numbers
+  static TERSEKV_INLINE void prefetch(const std::byte* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+  }
+  static TERSEKV_INLINE f32 zero() { return _mm512_setzero_ps(); }
+  static TERSEKV_INLINE f32 set(float x) { return _mm512_set1_ps(x); }
+  static TERSEKV_INLINE f32 load(const float* p) { return _mm512_loadu_ps(p); }
+  static TERSEKV_INLINE f32 load(const half* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static TERSEKV_INLINE f32 load(const bfloat16* p) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+  }
+  static TERSEKV_INLINE f32 load_part(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  static TERSEKV_INLINE f32 load_part(const half* p, int n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
+  }
+  static TERSEKV_INLINE f32 load_part(const bfloat16* p, int n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), p)), 16));
+  }
+  static TERSEKV_INLINE void store(float* p, f32 x) { _mm512_storeu_ps(p, x); }
+  static TERSEKV_INLINE f32 add(f32 a, f32 b) { return _mm512_add_ps(a, b); }
+  static TERSEKV_INLINE f32 sub(f32 a, f32 b) { return _mm512_sub_ps(a, b); }
+  static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return _mm512_mul_ps(a, b); }
+  static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm512_fmadd_ps(a, b, c); }
+  static TERSEKV_INLINE f32 max(f32 a, f32 b) { return _mm512_max_ps(a, b); }
+  static TERSEKV_INLINE f32 round(f32 x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static TERSEKV_INLINE f32 magnitude(f32 x) { return _mm512_abs_ps(x); }
+  static TERSEKV_INLINE float sum(f32 x) { return _mm512_reduce_add_ps(x); }
+  /// to[i] = sum of x[i].
+  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) {
+    __m256 h[4];
+    for (int i = 0; i < 4; ++i) h[i] = _mm256_add_ps(_mm512_castps512_ps256(x[i]), _mm512_extractf32x8_ps(x[i], 1));
+    const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(h[0], h[1]), _mm256_hadd_ps(h[2], h[3]));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
+  }
+  template <int N>
+  static TERSEKV_INLINE void sums(const f32 (&x)[N], float* to) {
+    for (int i = 0; i < N; ++i) to[i] = sum(x[i]);
+  }
+  template <int N>
+  static TERSEKV_INLINE void largests(const f32 (&x)[N], float* to) {
+    for (int i = 0; i < N; ++i) to[i] = largest(x[i]);
+  }
+  static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) {
+    __m128 h[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x[i]), _mm512_extractf32x8_ps(x[i], 1));
+      h[i] = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    }
+    const __m128 a = _mm_max_ps(_mm_unpacklo_ps(h[0], h[1]), _mm_unpackhi_ps(h[0], h[1]));  // 0 1 0 1
+    const __m128 b = _mm_max_ps(_mm_unpacklo_ps(h[2], h[3]), _mm_unpackhi_ps(h[2], h[3]));
+    _mm_storeu_ps(to, _mm_max_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a)));
+  }
+  static TERSEKV_INLINE float largest(f32 x) { return _mm512_reduce_max_ps(x); }
+  /// x where the bit of the lane is set, otherwise y.
+  static TERSEKV_INLINE f32 select(std::uint32_t bits, f32 x, f32 y) {
+    return _mm512_mask_blend_ps(static_cast<__mmask16>(bits), y, x);
+  }
+  /// One bit per lane: low <= p[lane] <= high.
+  static TERSEKV_INLINE std::uint32_t between(const std::int32_t* p, std::int32_t low, std::int32_t high) {
+    const __m512i x = _mm512_loadu_si512(p);
+    return _mm512_cmp_epi32_mask(x, _mm512_set1_epi32(low), _MM_CMPINT_NLT) &
+           _mm512_cmp_epi32_mask(x, _mm512_set1_epi32(high), _MM_CMPINT_LE);
+  }
+  /// 2^x for x <= 0, relative error 2e-7; exactly 0 for -inf.
+  static TERSEKV_INLINE f32 exp2(f32 x) {
+    const f32 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const f32 r = _mm512_maskz_sub_ps(_mm512_cmp_ps_mask(x, set(-200.0f), _CMP_GT_OQ), x, n);
+    f32 p = set(exp2_terms[0]);
+    for (int i = 1; i < exp2_count; ++i) p = fma(p, r, set(exp2_terms[i]));
+    return _mm512_scalef_ps(p, n);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------- codes
+  static TERSEKV_INLINE raw load_raw(const std::byte* p) { return _mm512_loadu_si512(p); }
+  template <int Width, int K>
+  static TERSEKV_INLINE raw field(raw x) {
+    if constexpr (Width == 8) return x;
+    const raw shifted = K == 0 ? x : _mm512_srli_epi16(x, Width * K);
+    return _mm512_and_si512(shifted, _mm512_set1_epi8(static_cast<char>((1 << Width) - 1)));
+  }
+  template <int Low>
+  static TERSEKV_INLINE raw join(raw x, raw high) {
+    return _mm512_or_si512(x, _mm512_slli_epi16(high, Low));
+  }
+  /// table[x] + 128, byte by byte.
+  static TERSEKV_INLINE raw lookup(raw x, const std::int8_t* table) {
+    const __m128i t = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), _mm_set1_epi8(-128));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), x);
+  }
+
+  /// Codes of up to 8 bits, factors of 7 bits and a sign. A row of factors: its bytes.
+  struct narrow {
+    static constexpr int largest_factor = 127;
+    static constexpr bool full_range = true;  // takes codes of 8 bits
+    static constexpr int quads(int) { return 1 << 20; }
+    static constexpr int row_bytes(int quads) { return 4 * quads; }
+    static constexpr int quad_bytes(int) { return 4; }
+    static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(4 * quads * rows); }
+    using acc = __m512i;
+    using factor = __m512i;
+    template <class By>
+    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int) {
+      __m512i sum = _mm512_setzero_si512();
+      for (int c = 0; c < 4 * count; c += lanes) {
+        const __m512i n = _mm512_cvtps_epi32(mul(simd::load(x + c), by(c)));
+        sum = _mm512_add_epi32(sum, n);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtepi32_epi8(n));
+      }
+      return {{_mm512_reduce_add_epi32(sum), 0}};
+    }
+    static TERSEKV_INLINE int total(const start_words& sum) { return sum.word[0]; }
+    static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
+      return {{-offset * sum.word[0], 0}};
+    }
+    static TERSEKV_INLINE acc start(const start_words& s) { return _mm512_set1_epi32(s.word[0]); }
+    static TERSEKV_INLINE factor load(const std::byte* p, int) {
+      std::int32_t x;
+      std::memcpy(&x, p, 4);
+      return _mm512_set1_epi32(x);
+    }
+    static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return _mm512_dpbusd_epi32(a, codes, f); }
+    static TERSEKV_INLINE f32 value(acc a) { return _mm512_cvtepi32_ps(a); }
+  };
+  /// Factors of 15 bits and a sign, as two parts of 8 bits. A row of factors: all high parts, then all low ones.
+  struct wide {
+    static constexpr int largest_factor = 32512;
+    static constexpr bool full_range = true;
+    static constexpr int quads(int) { return 64; }
+    static constexpr int row_bytes(int quads) { return 8 * quads; }
+    static constexpr int quad_bytes(int) { return 4; }
+    static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(8 * quads * rows); }
+    struct acc {
+      __m512i high, low;
+    };
+    struct factor {
+      __m512i high, low;
+    };
+    template <class By>
+    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int row, int) {
+      __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
+      for (int c = 0; c < 4 * count; c += lanes) {
+        const __m512i n = _mm512_cvtps_epi32(mul(simd::load(x + c), by(c)));
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(128)), 8);
+        const __m512i low = _mm512_sub_epi32(n, _mm512_slli_epi32(high, 8));
+        high_sum = _mm512_add_epi32(high_sum, high);
+        low_sum = _mm512_add_epi32(low_sum, low);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c + row / 2), _mm512_cvtepi32_epi8(low));
+      }
+      return {{_mm512_reduce_add_epi32(high_sum), _mm512_reduce_add_epi32(low_sum)}};
+    }
+    static TERSEKV_INLINE int total(const start_words& sum) { return 256 * sum.word[0] + sum.word[1]; }
+    static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
+      return {{-offset * sum.word[0], -offset * sum.word[1]}};
+    }
+    static TERSEKV_INLINE acc start(const start_words& s) {
+      return {_mm512_set1_epi32(s.word[0]), _mm512_set1_epi32(s.word[1])};
+    }
+    static TERSEKV_INLINE factor load(const std::byte* p, int row) {
+      return {narrow::load(p, 0), narrow::load(p + row / 2, 0)};
+    }
+    static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
+      return {_mm512_dpbusd_epi32(a.high, codes, f.high), _mm512_dpbusd_epi32(a.low, codes, f.low)};
+    }
+    static TERSEKV_INLINE f32 value(acc a) {
+      return fma(_mm512_cvtepi32_ps(a.high), set(256.0f), _mm512_cvtepi32_ps(a.low));
+    }
+  };
+
+ private:
+  static TERSEKV_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+};
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every packed kernel keeps, whatever it reads. Tests name candidates (kernels.hpp) and call these.
+#pragma once
+#include <array>
+#include <cstdio>
+#include <cstring>
+
+#include "kernels.hpp"
+
+namespace promises {
+
+using namespace test;
+
+/// For single draws, whose ratio scatters: not far out. Accuracy is measured above.
+inline bool near(const errors& e, int bits) {
+  return bits <= 4 ? e.kernel <= e.quantization / 16 + 1e-10 * e.output : e.used(bits) <= 1;
+}
+
+/// Under an emulator: fewer draws.
+inline bool quick() { return std::getenv("TERSEKV_QUICK") != nullptr; }
+
+/// The promise of kernels.hpp, for every kind of input, over some draws of 1000 rows.
+inline void stays_below_the_codecs_error(const candidate& codec, int dim = 128) {
+  const unsigned seed = fresh_seed();
+  const auto on = codec.make(dim, dim);
+  REQUIRE(on);
+  const int queries = on->together.size() > 1 ? 4 : on->together[0];
+  const bool report = std::getenv("TERSEKV_REPORT") != nullptr;
+  for (const kind& what : kinds()) {
+    errors all;
+    for (unsigned i = 0; i < (quick() ? 2u : 8u); ++i)
+      all += measure(*on, draw(what, 1000, queries, dim, dim, seed + i));
+    if (report)
+      std::printf("%-16s %3d %-24s of quantization %.3f  of output %.1e  used %.2f\n", codec.name.c_str(), dim,
+                  what.name, all.ratio(), all.relative(), all.used(on->bits));
+    CAPTURE(codec.name, dim, what.name, seed, all.ratio(), all.relative());
+    // A quarter where a codec has hardly an error of its own (groups of one huge number and zeros), or one row is left
+    // of all: docs/kernels.md.
+    const bool odd =
+        on->bits <= 4 && (std::string(what.name) == "heavy tails" || std::string(what.name) == "logits of eighty" ||
+                          std::string(what.name) == "value outliers");
+    if (quick())
+      CHECK(near(all, on->bits));
+    else
+      CHECK(all.used(on->bits) <= (odd ? 2 : 1));
+  }
+}
+
+/// The same over all shapes: no case far out, all together within the promise.
+inline void takes_any_shape(const candidate& codec) {
+  static constexpr std::array<int, 7> dims = {8, 40, 64, 80, 96, 128, 256};
+  static constexpr std::array<int, 7> lengths = {1, 31, 32, 33, 128, 129, 1000};
+  const unsigned seed = fresh_seed();
+  std::mt19937 engine(seed);
+  errors all;
+  int bits = 0, count = 0;
+  for (const int dk : dims)
+    for (const int length : lengths) {
+      const int dv = dims[engine() % dims.size()];
+      if (quick() && length == 1000) continue;
+      const auto on = codec.make(dk, dv);
+      if (!on) continue;
+      const int queries = on->together[engine() % on->together.size()];
+      const unsigned case_seed = static_cast<unsigned>(engine());
+      const errors e = measure(*on, draw(kinds()[0], length, queries, dk, dv, case_seed));
+      CAPTURE(codec.name, seed, case_seed, dk, dv, length, queries, e.ratio(), e.relative());
+      CHECK(near(e, on->bits));
+      const errors parts{e.kernel / e.output, e.quantization / e.output, 1};
+      all += parts;
+      bits = on->bits;
+      ++count;
+    }
+  CAPTURE(codec.name, seed, all.ratio(), all.relative());
+  REQUIRE(count >= 7);
+  for (double* x : {&all.kernel, &all.quantization, &all.output}) *x /= count;
+  CHECK(all.used(bits) <= 1);
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+inline bool same_bits(const state& a, const state& b) {
+  return same_bits(a.maximum, b.maximum) && same_bits(a.sum, b.sum) && same_bits(a.out, b.out);
+}
+
+/// Dead rows, windows, room behind the last row.
+inline void hides_rows(const candidate& codec) {
+  const unsigned seed = fresh_seed();
+  CAPTURE(codec.name, seed);
+  std::mt19937 engine(seed);
+  const int rows = 300, dim = 64;
+  const auto on = codec.make(dim, dim);
+  REQUIRE(on);
+  const int queries = on->together.back();
+  const inputs x = draw(kinds()[1], rows, queries, dim, dim, seed), other = draw(kinds()[10], 400, 1, dim, dim, seed);
+
+  // What is left of old rows behind the last one does not count.
+  if (on->span == 1) {
+    packed_rows clean(*on, x), used(*on, x, &other);
+    const auto all = clean.sees_all(queries);
+    CHECK(same_bits(clean.attend(x.q.data(), queries, all), used.attend(x.q.data(), queries, all)));
+  }
+
+  packed_rows held(*on, x);
+  const inputs decoded = held.decoded(x);
+  std::vector<bool> dead(at(rows));
+  for (int t = 0; t < rows; ++t)
+    if (engine() % 3 == 0 || (t >= 64 && t < 130)) dead[at(t)] = true, held.position[at(t)] = -1;
+  std::vector<kd::sight> see;
+  for (int r = 0; r < queries; ++r) see.push_back({20 * r, 299 - 10 * r});
+  const auto seen = [&](int r, int t) { return !dead[at(t)] && t >= see[at(r)].oldest && t <= see[at(r)].newest; };
+  const auto want = attention(decoded, seen);
+  errors e = compare(held.attend(x.q.data(), queries, see).outputs(*on), want, attention(x, seen));
+  CHECK(near(e, on->bits));
+
+  // One window for all queries goes another way.
+  const std::vector<kd::sight> same(at(queries), {101, 250});
+  const auto inside = [&](int, int t) { return !dead[at(t)] && t >= 101 && t <= 250; };
+  e = compare(held.attend(x.q.data(), queries, same).outputs(*on), attention(decoded, inside), attention(x, inside));
+  CHECK(near(e, on->bits));
+
+  // Hidden rows may hold anything: same bits.
+  if (on->span == 1) {
+    inputs changed = x;
+    for (int t = 0; t < rows; ++t)
+      for (int c = 0; c < dim && dead[at(t)]; ++c)
+        changed.key(t, c) = 100 * other.k[cells(t, dim) + at(c)], changed.value(t, c) = 1e4f;
+    packed_rows with(*on, changed);
+    with.position = held.position;
+    CHECK(same_bits(held.attend(x.q.data(), queries, see), with.attend(x.q.data(), queries, see)));
+  }
+
+  // Nothing seen: the empty state.
+  const std::vector<kd::sight> nothing(at(queries), {1000, 2000});
+  CHECK(same_bits(held.attend(x.q.data(), queries, nothing), state(queries, dim)));
+  state none(queries, dim);
+  held.attend(none, held.query(x.q.data(), queries), queries, 0, 0, see);
+  CHECK(same_bits(none, state(queries, dim)));
+}
+
+/// Biases count as logits; the record has them, and -inf where rows are hidden.
+inline void adds_biases_and_records_logits(const candidate& codec) {
+  const unsigned seed = fresh_seed();
+  CAPTURE(codec.name, seed);
+  const int rows = 333, dim = 64;
+  const auto on = codec.make(dim, dim);
+  REQUIRE(on);
+  const int queries = on->together.back();
+  std::mt19937 engine(seed);
+  const inputs x = draw(kinds()[0], rows, queries, dim, dim, seed);
+  packed_rows held(*on, x);
+  const inputs decoded = held.decoded(x);
+  for (int t = 0; t < rows; ++t) held.bias.push_back(2 * test::detail::normal(engine));
+  held.bias[7] = 4, held.bias[200] = -100;
+  held.position[11] = held.position[332] = -1;
+  const auto seen = [&](int, int t) { return t != 11 && t != 332; };
+
+  std::vector<float> logits(cells(queries, rows), 77.0f);
+  const auto result = held.attend(x.q.data(), queries, held.sees_all(queries), {logits.data(), rows});
+  const errors e = compare(result.outputs(*on), attention(decoded, seen, held.bias), attention(x, seen, held.bias));
+  CAPTURE(e.ratio(), e.relative());
+  CHECK(near(e, on->bits));
+
+  double off = 0, codec_off = 0;
+  for (int r = 0; r < queries; ++r)
+    for (int t = 0; t < rows; ++t) {
+      const float got = logits[cells(r, rows) + at(t)];
+      if (!seen(r, t)) {
+        REQUIRE(got == kd::minus_infinity);
+        continue;
+      }
+      const double bias = static_cast<double>(held.bias[at(t)]) / std::log(2.0), want = decoded.logit(r, t) + bias;
+      off += std::pow(static_cast<double>(got) - want, 2), codec_off += std::pow(want - x.logit(r, t) - bias, 2);
+    }
+  CHECK(std::sqrt(off) <= std::sqrt(codec_off) / 4 + 1e-4 * std::sqrt(static_cast<double>(rows)));
+}
+
+/// Parts of the rows, and queries one by one: each within the promise; numbers give the same but for float rounding.
+inline void merges_parts(const candidate& codec) {
+  const unsigned seed = fresh_seed();
+  CAPTURE(codec.name, seed);
+  std::mt19937 engine(seed);
+  const int rows = 1000, dim = 64;
+  const auto on = codec.make(dim, dim);
+  REQUIRE(on);
+  const int queries = on->together.back();
+  for (const int k : {0, 3, 8}) {
+    const inputs x = draw(kinds()[at(k)], rows, queries, dim, dim, seed);
+    const packed_rows held(*on, x);
+    const auto decoded = attention(held.decoded(x)), true_rows = attention(x);
+    const auto see = held.sees_all(queries);
+    const auto whole = held.attend(x.q.data(), queries, see).outputs(*on);
+    const auto query = held.query(x.q.data(), queries);
+    for (int round = 0; round < (quick() ? 1 : 4); ++round) {
+      state sum(queries, dim);
+      kd::merge(sum.ref(), state(queries, dim).ref(), queries);  // nothing, to nothing
+      for (int first = 0; first < held.pieces();) {
+        const int last = std::min(held.pieces(), first + 1 + static_cast<int>(engine() % 9));
+        state part(queries, dim);
+        held.attend(part, query, queries, first, last, see);
+        const state before = part;
+        kd::merge(part.ref(), state(queries, dim).ref(), queries);
+        CHECK(same_bits(part, before));
+        kd::merge(sum.ref(), part.ref(), queries);
+        first = last;
+      }
+      const auto got = sum.outputs(*on);
+      const errors e = compare(got, decoded, true_rows);
+      CAPTURE(kinds()[at(k)].name, e.ratio(), e.relative());
+      CHECK(near(e, on->bits));
+      // Integer weights have scales of their own in every part: only numbers are the same.
+      if (on->bits > 8) CHECK(mean_square(got, whole) <= 1e-12 * e.output);
+    }
+    if (on->together.front() != 1) continue;
+    std::vector<float> singly;
+    for (int r = 0; r < queries; ++r) {
+      const auto one = held.attend(x.q.data() + r * kd::padded(dim), 1, see).outputs(*on);
+      singly.insert(singly.end(), one.begin(), one.end());
+    }
+    const errors e = compare(singly, decoded, true_rows);
+    CAPTURE(kinds()[at(k)].name, e.ratio(), e.relative());
+    CHECK(near(e, on->bits));
+    if (on->bits > 8) CHECK(mean_square(singly, whole) <= 1e-12 * e.output);
+  }
+}
+
+/// All of the above.
+inline void keeps_all(const candidate& codec) {
+  stays_below_the_codecs_error(codec);
+  takes_any_shape(codec);
+  hides_rows(codec);
+  adds_biases_and_records_logits(codec);
+  merges_parts(codec);
+}
+
+}  // namespace promises

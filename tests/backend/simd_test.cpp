@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every vector operation against plain arithmetic. Also compiled for each instruction set: isa.cmake.
+#include <tersekv/backend/cpu/simd.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace kv = tersekv;
+using kv::detail::each;
+using simd = kv::detail::simd;
+
+namespace {
+
+constexpr int W = simd::lanes;
+constexpr auto lanes = static_cast<std::size_t>(W);
+using floats = std::vector<float>;
+
+struct random_numbers {
+  unsigned seed = test::fresh_seed();
+  std::mt19937 engine{seed};
+  float between(float low, float high) { return std::uniform_real_distribution<float>(low, high)(engine); }
+  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
+  floats some(float low, float high, std::size_t n = lanes) {
+    floats out(n);
+    for (float& x : out) x = between(low, high);
+    return out;
+  }
+};
+
+floats lanes_of(simd::f32 x) {
+  floats out(lanes);
+  simd::store(out.data(), x);
+  return out;
+}
+simd::raw raw_of(const std::vector<std::uint8_t>& x) {
+  return simd::load_raw(reinterpret_cast<const std::byte*>(x.data()));
+}
+std::vector<std::uint8_t> bytes_of(simd::raw x) {
+  std::vector<std::uint8_t> out(4 * lanes);
+  std::memcpy(out.data(), &x, out.size());
+  return out;
+}
+std::vector<std::uint8_t> codes(random_numbers& random, int top) {
+  std::vector<std::uint8_t> out(4 * lanes);
+  for (auto& x : out) x = static_cast<std::uint8_t>(random.below(top + 1));
+  return out;
+}
+
+template <int N>
+void sums_and_largests(random_numbers& random) {
+  simd::f32 x[N];
+  std::vector<floats> rows;
+  for (int i = 0; i < N; ++i) {
+    rows.push_back(random.some(-5, 3));
+    x[i] = simd::load(rows.back().data());
+  }
+  float sum[N + 1], most[N + 1];
+  sum[N] = most[N] = 77;
+  simd::sums(x, sum);
+  simd::largests(x, most);
+  CHECK(sum[N] == 77);
+  CHECK(most[N] == 77);
+  for (int i = 0; i < N; ++i) {
+    double want = 0;
+    float top = -1e30f;
+    for (const float v : rows[static_cast<std::size_t>(i)]) want += static_cast<double>(v), top = std::max(top, v);
+    CHECK(sum[i] == Approx(want).margin(1e-5));
+    CHECK(simd::sum(x[i]) == Approx(want).margin(1e-5));
+    CHECK(most[i] == top);
+    CHECK(simd::largest(x[i]) == top);
+  }
+}
+
+template <class P>
+void multiplies(random_numbers& random, int top, int offset, int quads, int rows, bool extreme) {
+  CAPTURE(random.seed, P::largest_factor, top, offset, quads, rows, extreme);
+  const int padded = (quads + 7) / 8 * 8;
+  const auto room = static_cast<std::size_t>(4 * padded + 64);
+  std::vector<std::byte> factors(P::bytes(padded, rows) + 256);
+  std::vector<std::vector<int>> integers;
+  std::vector<kv::detail::start_words> start;
+  const floats by = random.some(0.5f, 4, room);  // of every number its own
+  for (int r = 0; r < rows; ++r) {
+    floats x(room, 0.0f);
+    std::vector<int> whole(room, 0);
+    const auto largest = static_cast<float>(P::largest_factor);
+    int total = 0;
+    for (std::size_t c = 0; c < static_cast<std::size_t>(4 * quads); ++c) {
+      x[c] = (extreme ? (r % 2 == 0 ? largest : -largest) : random.between(-largest, largest)) / by[c];
+      whole[c] = static_cast<int>(std::nearbyint(x[c] * by[c]));
+      total += whole[c];
+    }
+    const auto sum = P::round(
+        x.data(), quads, [&](int c) TERSEKV_INLINED { return simd::load(by.data() + c); },
+        factors.data() + r * P::row_bytes(padded), P::row_bytes(padded), rows);
+    CHECK(P::total(sum) == total);
+    start.push_back(P::centred(sum, offset));
+    integers.push_back(whole);
+  }
+  std::vector<std::vector<std::uint8_t>> u;
+  for (int q = 0; q < quads; ++q) {
+    u.push_back(codes(random, top));
+    if (extreme)
+      for (std::size_t i = 0; i < u.back().size(); ++i) u.back()[i] = static_cast<std::uint8_t>(i % 8 < 4 ? top : 0);
+  }
+  for (int r = 0; r < rows; ++r) {
+    auto sum = P::start(start[static_cast<std::size_t>(r)]);
+    for (int q = 0; q < quads; ++q)
+      sum = P::dot(sum, raw_of(u[static_cast<std::size_t>(q)]),
+                   P::load(factors.data() + q * P::quad_bytes(rows) + r * P::row_bytes(padded), P::row_bytes(padded)));
+    const floats got = lanes_of(P::value(sum));
+    for (std::size_t i = 0; i < lanes; ++i) {
+      std::int64_t want = 0;
+      for (std::size_t q = 0; q < static_cast<std::size_t>(quads); ++q)
+        for (std::size_t k = 0; k < 4; ++k)
+          want += (u[q][4 * i + k] - offset) * integers[static_cast<std::size_t>(r)][4 * q + k];
+      CAPTURE(r, i);
+      CHECK(got[i] == Approx(static_cast<double>(want)).epsilon(2e-7).margin(0.5));  // rounded to a float
+    }
+  }
+}
+
+/// Sums of as many quads as one may hold, and fewer.
+template <class P>
+void multiplies_codes(int bits) {
+  random_numbers random;
+  const int top = (1 << bits) - 1, offset = 1 << (bits - 1);
+  for (const int rows : {1, 4, 8})
+    for (const int quads : {1, 2, 8, 10, std::min(64, P::quads(offset))})
+      for (const bool extreme : {false, true})
+        if (quads <= P::quads(offset)) multiplies<P>(random, top, offset, quads, rows, extreme);
+}
+
+template <int Width, int K>
+void takes_a_field(random_numbers& random) {
+  const auto x = codes(random, 255);
+  const auto got = bytes_of(simd::field<Width, K>(raw_of(x)));
+  CAPTURE(random.seed, Width, K);
+  for (std::size_t i = 0; i < got.size(); ++i)
+    REQUIRE(static_cast<int>(got[i]) == (x[i] >> (Width * K) & ((1 << Width) - 1)));
+}
+template <int Low, int High>
+void joins(random_numbers& random) {
+  const auto low = codes(random, (1 << Low) - 1), high = codes(random, (1 << High) - 1);
+  const auto got = bytes_of(simd::join<Low>(raw_of(low), raw_of(high)));
+  CAPTURE(random.seed, Low, High);
+  for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(static_cast<int>(got[i]) == (low[i] | high[i] << Low));
+}
+
+}  // namespace
+
+TEST_CASE("this program runs the instructions that it was compiled for", "[backend]") {
+#if defined(TERSEKV_EXPECTED_ISA)
+  CHECK(std::string(kv::detail::isa_name) == TERSEKV_EXPECTED_ISA);
+#endif
+  CHECK(W >= 4);
+}
+
+TEST_CASE("vectors of floats compute as floats do", "[backend]") {
+  random_numbers random;
+  CAPTURE(random.seed);
+  for (int round = 0; round < 20; ++round) {
+    const floats a = random.some(-9, 9), b = random.some(-9, 9), c = random.some(-9, 9);
+    const auto x = simd::load(a.data()), y = simd::load(b.data()), z = simd::load(c.data());
+    const floats sum = lanes_of(simd::add(x, y)), difference = lanes_of(simd::sub(x, y)),
+                 product = lanes_of(simd::mul(x, y)), both = lanes_of(simd::fma(x, y, z)),
+                 most = lanes_of(simd::max(x, y)), whole = lanes_of(simd::round(simd::mul(x, simd::set(13)))),
+                 size = lanes_of(simd::magnitude(x));
+    const auto bits = static_cast<std::uint32_t>(random.engine());
+    const floats chosen = lanes_of(simd::select(bits, x, y));
+    for (std::size_t i = 0; i < lanes; ++i) {
+      CHECK(sum[i] == a[i] + b[i]);
+      CHECK(difference[i] == a[i] - b[i]);
+      CHECK(product[i] == a[i] * b[i]);
+      CHECK(both[i] == Approx(static_cast<double>(a[i]) * static_cast<double>(b[i]) + static_cast<double>(c[i]))
+                           .epsilon(1e-6)
+                           .margin(1e-5));
+      CHECK(most[i] == std::max(a[i], b[i]));
+      CHECK(whole[i] == std::nearbyint(a[i] * 13));
+      CHECK(size[i] == std::abs(a[i]));
+      CHECK(chosen[i] == ((bits >> i & 1u) != 0 ? a[i] : b[i]));
+    }
+    sums_and_largests<1>(random);
+    sums_and_largests<2>(random);
+    sums_and_largests<4>(random);
+    sums_and_largests<8>(random);
+  }
+  CHECK(lanes_of(simd::zero()) == floats(lanes, 0.0f));
+  CHECK(lanes_of(simd::set(2.5f)) == floats(lanes, 2.5f));
+  // -inf, which marks hidden rows, is smaller than anything and survives
+  const float low = -std::numeric_limits<float>::infinity();
+  CHECK(simd::largest(simd::set(low)) == low);
+  CHECK(simd::largest(simd::max(simd::set(low), simd::set(-3e38f))) == -3e38f);
+}
+
+TEST_CASE("numbers of 16 bits are loaded as they are, and parts of vectors with zeros behind", "[backend]") {
+  random_numbers random;
+  CAPTURE(random.seed);
+  const floats x = random.some(-100, 100, 2 * lanes);
+  const auto check = [&]<class T>(T) {
+    std::vector<T> stored(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) stored[i] = kv::from_float<T>(i % 5 == 4 ? 1e-6f * x[i] : x[i]);
+    const floats all = lanes_of(simd::load(stored.data() + 1));
+    for (std::size_t i = 0; i < lanes; ++i) CHECK(all[i] == kv::to_float(stored[i + 1]));
+    for (int n = 0; n < W; ++n) {
+      const floats part = lanes_of(simd::load_part(stored.data() + 1, n));
+      for (std::size_t i = 0; i < lanes; ++i)
+        CHECK(part[i] == (i < static_cast<std::size_t>(n) ? kv::to_float(stored[i + 1]) : 0.0f));
+    }
+  };
+  check(0.0f);
+  check(kv::half{});
+  check(kv::bfloat16{});
+}
+
+TEST_CASE("powers of two are right to 2.5e-7, and vanish far below", "[backend]") {
+  random_numbers random;
+  CAPTURE(random.seed);
+  double worst = 0;
+  floats x(lanes);
+  const auto check = [&] {
+    const floats got = lanes_of(simd::exp2(simd::load(x.data())));
+    for (std::size_t i = 0; i < lanes; ++i) {
+      const double want = std::exp2(static_cast<double>(x[i]));
+      CAPTURE(x[i], got[i]);
+      if (x[i] >= -125)
+        worst = std::max(worst, std::abs(static_cast<double>(got[i]) / want - 1));
+      else
+        REQUIRE((got[i] >= 0 && got[i] <= std::ldexp(1.000001f, -125)));
+    }
+  };
+  for (int round = 0; round < 20000; ++round) {
+    for (float& v : x) v = round % 2 == 0 ? random.between(-130, 0) : -std::exp(random.between(-20, 5));
+    check();
+  }
+  for (const float special : {0.0f, -0.0f, -0.5f, -1.5f, -125.0f, -125.5f, -126.0f, -1000.0f, -3e38f,
+                              -std::numeric_limits<float>::infinity()}) {
+    x.assign(lanes, special);
+    check();
+  }
+  CHECK(worst < 2.5e-7);  // 2.2e-7 was seen
+}
+
+TEST_CASE("rows between two positions are found", "[backend]") {
+  random_numbers random;
+  CAPTURE(random.seed);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::int32_t> p(lanes);
+    for (auto& x : p) x = random.below(4) == 0 ? -1 : random.below(20);
+    const int low = random.below(10), high = round % 7 == 0 ? 1 << 30 : low + random.below(8) - 1;
+    const std::uint32_t got = simd::between(p.data(), low, high);
+    for (std::size_t i = 0; i < lanes; ++i) CHECK((got >> i & 1u) == (p[i] >= low && p[i] <= high ? 1u : 0u));
+    CHECK(got >> (lanes - 1) <= 1u);  // no bits above the lanes
+  }
+}
+
+TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {
+  random_numbers random;
+  for (int round = 0; round < 10; ++round) {
+    each<8>([&](auto k) { takes_a_field<1, k>(random); });
+    each<4>([&](auto k) { takes_a_field<2, k>(random); });
+    each<2>([&](auto k) { takes_a_field<4, k>(random); });
+    takes_a_field<8, 0>(random);
+    joins<2, 1>(random), joins<4, 1>(random), joins<4, 2>(random), joins<4, 3>(random), joins<6, 1>(random);
+    std::int8_t table[16];
+    for (auto& x : table) x = static_cast<std::int8_t>(random.below(256) - 128);
+    table[0] = -128, table[15] = 127;
+    const auto x = codes(random, 15);
+    const auto got = bytes_of(simd::lookup(raw_of(x), table));
+    for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(static_cast<int>(got[i]) == table[x[i]] + 128);
+  }
+}
+
+TEST_CASE("sums of codes times narrow factors are exact", "[backend]") {
+  for (const int bits : {2, 3, 4, 5, 6}) multiplies_codes<simd::narrow>(bits);
+  if (simd::narrow::full_range) multiplies_codes<simd::narrow>(8);
+}
+
+TEST_CASE("sums of codes times wide factors are exact", "[backend]") {
+  for (const int bits : {2, 3, 4, 5, 6, 7, 8}) multiplies_codes<simd::wide>(bits);
+}

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attend.hpp"
+
+unit_result attend_with_avx512() { return attend_here(); }
