@@ -102,8 +102,11 @@ recipe make_recipe(const codec_entry<Codec>& entry) {
   kv::menu menu;
   menu.add<kv::cpu, Codec>();
   out.text = menu.names().front();
-  while (out.text.find_last_of("+=") != std::string::npos && std::isalpha(out.text[out.text.find_last_of("+=") + 1]))
-    out.text.erase(out.text.find_last_of("+="));  // the menu names what may be tuned: "hadamard=0+seed"
+  // The menu names what may be tuned behind a plus: "hadamard=0+seed".
+  for (auto plus = out.text.rfind('+');
+       plus != std::string::npos && std::isalpha(static_cast<unsigned char>(out.text[plus + 1]));
+       plus = out.text.rfind('+'))
+    out.text.erase(plus);
   out.read_back = [](rows_of_head& x, int dim) {
     constexpr int span = encoded::format_type::span;
     const int n = static_cast<int>(x.keys.size()) / dim, packed = std::max(0, n - Codec::window) / span * span;
