@@ -54,32 +54,36 @@ struct quest {
   }
   /// The largest u_p over queries [count, stride].
   float bound(const float* queries, int count, int stride, const std::byte* summary, int key_dim) const {
-    constexpr int lanes = 16, piece = 256;
-    constexpr float infinity = std::numeric_limits<float>::infinity(), finite = std::numeric_limits<float>::max();
+    constexpr int lanes = 16, piece = 256, some = 32;  // channels and queries at a time
+    constexpr float finite = std::numeric_limits<float>::max();
     const half* least = reinterpret_cast<const half*>(summary);
     const half* most = least + key_dim;
-    float best = -infinity;
-    for (int i = 0; i < count; ++i) {
-      float sum[lanes] = {};
+    float best = -std::numeric_limits<float>::infinity();
+    for (int first = 0; first < count; first += some) {
+      const int n_queries = std::min(some, count - first);
+      float total[some] = {};
       for (int c0 = 0; c0 < key_dim; c0 += piece) {
-        const int n = std::min(piece, key_dim - c0);
+        const int n = std::min(piece, key_dim - c0), whole = n / lanes * lanes;
         float low[piece], high[piece];
         widen(least + c0, n, low);
         widen(most + c0, n, high);
-        const float* q = queries + i * stride + c0;
-        int c = 0;
-        for (; c + lanes <= n; c += lanes)
-          for (int j = 0; j < lanes; ++j) {  // beyond 16 bit bounds are infinite, and zero times that is not a number
-            const float a = q[c + j] * (low[c + j] > -finite ? low[c + j] : -finite);
-            const float b = q[c + j] * (high[c + j] < finite ? high[c + j] : finite);
-            sum[j] += a > b ? a : b;
-          }
-        for (; c < n; ++c)
-          if (q[c] != 0) sum[0] += q[c] * (q[c] > 0 ? high[c] : low[c]);
+        for (int c = 0; c < n; ++c) {  // beyond 16 bit bounds are infinite, and zero times that is not a number
+          low[c] = low[c] > -finite ? low[c] : -finite;
+          high[c] = high[c] < finite ? high[c] : finite;
+        }
+        for (int i = 0; i < n_queries; ++i) {
+          const float* q = queries + (first + i) * stride + c0;
+          float sum[lanes] = {};
+          for (int c = 0; c < whole; c += lanes)
+            for (int j = 0; j < lanes; ++j) {
+              const float x = q[c + j] * low[c + j], y = q[c + j] * high[c + j];
+              sum[j] += x > y ? x : y;
+            }
+          for (int c = whole; c < n; ++c) sum[0] += std::max(q[c] * low[c], q[c] * high[c]);
+          for (const float x : sum) total[i] += x;
+        }
       }
-      float all = 0;
-      for (const float x : sum) all += x;
-      best = std::max(best, all);
+      for (int i = 0; i < n_queries; ++i) best = std::max(best, total[i]);
     }
     return best;
   }
