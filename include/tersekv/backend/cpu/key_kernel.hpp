@@ -7,8 +7,7 @@
 //     score<R>(format, pieces, query, s)     s[r] [soft_rows]; 32 scores per piece
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre, o the middle code:
-//     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         integer products, o folded into their
-//     start
+//     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         o is folded into what sums begin with
 // Spans of rows (channel_format)    s_t = <q step, u_t - o> + <q, centre>    the query is folded and rounded per span
 // Numbers (dense_format)            plain dot products
 // Transformed (through_format)      the query is transformed instead of the keys
@@ -265,8 +264,7 @@ struct key_kernel<dense_format<T>> {
   }
 };
 
-// -------------------------------------------------------------------------------------------------------- each row
-// alone
+// ------------------------------------------------------------------------------------------------ each row alone
 
 /// Groups that whole steps of quads fill; others are decoded.
 template <int Group>

@@ -32,7 +32,10 @@ void mix_numbers(const T* values, int count, int dim, std::ptrdiff_t ahead, cons
     [[maybe_unused]] const bool asks = c * static_cast<int>(sizeof(T)) % 64 == 0;  // narrower columns share lines
     for (int t = 0; t < count; ++t, v += dim) {
       const auto* next = reinterpret_cast<const std::byte*>(v) + ahead;
-      for (int b = 0; b < N * W * static_cast<int>(sizeof(T)); b += 64) simd::prefetch(next + b);
+      if constexpr (N * W * sizeof(T) >= 64)
+        each<N * W * sizeof(T) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
+      else if (asks)
+        simd::prefetch(next);
       simd::f32 x[N];
       each<N>([&](auto n) TERSEKV_INLINED {
         if constexpr (Part)
