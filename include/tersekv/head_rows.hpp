@@ -414,25 +414,4 @@ class head_rows {
   int sinks_ = 0, packed_ = 0, dead_ = 0;
 };
 
-/// The newest page of a head, and those with the largest bound over `count` queries [count, stride], ascending. False:
-/// all pages are to be read.
-template <class Read, class Format, class Head>
-bool choose_pages(const Read& read, const Format& format, const Head& head, const float* queries, int count, int stride,
-                  std::vector<std::pair<float, int>>& bounds, std::vector<int>& pages) {
-  const int want = read.pages(Format::rows), have = head.pages();
-  if (want >= have) return false;
-  bounds.clear();
-  for (int p = 0; p < have; ++p) {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    const float best =
-        p + 1 == have ? infinity : read.bound(queries, count, stride, format.summary(head.page(p)), format.key_dim);
-    bounds.emplace_back(-best, -p);
-  }
-  std::nth_element(bounds.begin(), bounds.begin() + (want - 1), bounds.end());
-  pages.clear();
-  for (int i = 0; i < want; ++i) pages.push_back(-bounds[static_cast<std::size_t>(i)].second);
-  std::sort(pages.begin(), pages.end());
-  return true;
-}
-
 }  // namespace tersekv

@@ -39,6 +39,30 @@ TERSEKV_INLINE void with_rows(int rows, F&& f) {
   }
 }
 
+/// The newest page of a head, and those with the largest bound over `count` queries [count, stride], ascending. False:
+/// all pages are to be read.
+template <class Read, class Format, class Head>
+bool choose_pages(const Read& read, const Format& format, const Head& head, const float* queries, int count, int stride,
+                  std::vector<std::pair<float, int>>& bounds, std::vector<int>& pages) {
+  const int want = read.pages(Format::rows), have = head.pages();
+  if (want >= have) return false;
+  bounds.clear();
+  for (int p = 0; p < have; ++p) {
+    if (constexpr int later = 8; p + later < have)  // summaries lie a page apart: nothing else asks for them ahead
+      for (int b = 0; b < static_cast<int>(read.bytes(format.key_dim)); b += 64)
+        simd::prefetch(format.summary(head.page(p + later)) + b);
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const float best =
+        p + 1 == have ? infinity : read.bound(queries, count, stride, format.summary(head.page(p)), format.key_dim);
+    bounds.emplace_back(-best, -p);
+  }
+  std::nth_element(bounds.begin(), bounds.begin() + (want - 1), bounds.end());
+  pages.clear();
+  for (int i = 0; i < want; ++i) pages.push_back(-bounds[static_cast<std::size_t>(i)].second);
+  std::sort(pages.begin(), pages.end());
+  return true;
+}
+
 /// Memory of one head's decoding; kept between steps.
 struct decode_scratch {
   struct pass {
