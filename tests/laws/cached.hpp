@@ -78,7 +78,7 @@ template <class Codec>
 double kernel_tolerance(const attention_error& e) {
   constexpr int keys = kernel_bits<Codec>[0], values = kernel_bits<Codec>[1];
   constexpr bool coarse = (keys > 0 && keys <= 4) || (values > 0 && values <= 4);
-  return 1e-5 * e.size + (coarse ? 0.15 * e.codec : keys + values > 0 ? 1e-3 * e.size : 0.0);
+  return 1e-5 * e.size + (coarse ? 0.125 * e.codec : keys + values > 0 ? 1e-3 * e.size : 0.0);
 }
 
 /// Feeds `tokens` tokens in chunks (the last size repeats) and compares the next token's attention with float64
