@@ -18,111 +18,14 @@
 #include <type_traits>
 
 #include <tersekv/adapt/through.hpp>
-#include <tersekv/backend/cpu/product.hpp>
+#include <tersekv/backend/cpu/integer_query.hpp>
+#include <tersekv/backend/cpu/numbers.hpp>
 #include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/grouped.hpp>
 #include <tersekv/codec/kivi.hpp>
 
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
-
-/// Queries and outputs have rows of this many floats.
-constexpr int padded(int dim) { return round_up_to(dim, 32); }
-
-/// Largest magnitude and length of x[n], n a multiple of the lanes.
-struct extent {
-  float largest, length;
-};
-TERSEKV_INLINE extent extent_of(const float* x, int n) {
-  simd::f32 most = simd::zero(), squares = simd::zero();
-  for (int c = 0; c < n; c += simd::lanes) {
-    const simd::f32 v = simd::load(x + c);
-    most = simd::max(most, simd::magnitude(v));
-    squares = simd::fma(v, v, squares);
-  }
-  return {simd::largest(most), std::sqrt(simd::sum(squares))};
-}
-
-template <class Grid>
-inline constexpr bool may_be_narrow = simd::rounds_narrow&& Grid::bits <= 4 &&
-                                      (!requires { Grid::table; } || simd::narrow::full_range);
-
-/// Whether 7 bits are enough for a query of `dim` numbers. The error of rounding goes with largest / 127 and the size
-/// of the centred codes, that of the codec with length / sqrt(dim): docs/kernels.md.
-template <class Grid>
-TERSEKV_INLINE bool fits_narrow(const extent& e, int dim) {
-  if constexpr (!may_be_narrow<Grid>) return false;
-  constexpr float limit = 4.5f;
-  return e.largest * std::sqrt(static_cast<float>(dim)) <= limit * e.length;
-}
-
-/// A query as integers: per row of the pass one scale, per group the sum of its numbers, per chunk of quads what sums
-/// begin with. A chunk is what one sum of products may hold.
-template <class Grid>
-struct integer_query {
-  bool narrow;
-  float* scale;        // [R] each as a vector: an operand in memory
-  float* total;        // [groups, R] likewise: sum of the group's numbers / scale; unused without centres
-  start_words* start;  // [chunks, R]
-  std::byte* factors;
-
-  template <class P>
-  static constexpr int chunk() {
-    constexpr int step = std::max(8, quad_codes<Grid>::quads), most = P::quads(middle<Grid>()) / step * step;
-    static_assert(most > 0);
-    return most;
-  }
-  static std::size_t bytes(int depth, int groups, int rows) {
-    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
-    return 64 + vector * n + vector * n * g + aligned(sizeof(start_words) * n * chunks(depth, groups)) +
-           factor_bytes(padded_quads(depth), rows);
-  }
-  integer_query(std::byte* at, int depth, int groups, int rows) : flag_(at) {
-    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
-    std::memcpy(&narrow, at, sizeof(bool));
-    scale = reinterpret_cast<float*>(at += 64);
-    total = reinterpret_cast<float*>(at += vector * n);
-    start = reinterpret_cast<start_words*>(at += vector * n * g);
-    factors = at + aligned(sizeof(start_words) * n * chunks(depth, groups));
-  }
-  void set_narrow(bool on) {
-    narrow = on;
-    std::memcpy(flag_, &on, sizeof(bool));
-  }
-
-  /// Writes row r from q, in groups of `group` channels (the last padded to depth).
-  template <class P>
-  TERSEKV_INLINE void write(const float* q, float largest, int depth, int group, int groups, int rows, int r) {
-    const rounding<P> by(largest);
-    simd::store(scale + r * simd::lanes, simd::set(by.scale));
-    int n = 0;
-    for (int g = 0; g < groups; ++g) {
-      const int last = g + 1 == groups ? depth / 4 : (g + 1) * group / 4;
-      for (int first = g * group / 4; first < last; first += chunk<P>()) {
-        const int count = std::min(chunk<P>(), last - first);
-        const start_words sum = factor_rows<P>{factors, padded_quads(depth)}.round(
-            q + 4 * first, first, count, [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, rows, r);
-        start[n++ * rows + r] = P::centred(sum, middle<Grid>());
-      }
-    }
-  }
-
- private:
-  static constexpr std::size_t vector = 4 * simd::lanes;
-  static constexpr std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
-  static constexpr std::size_t chunks(int depth, int groups) {
-    return static_cast<std::size_t>(depth / 32 + groups + 1);
-  }
-  std::byte* flag_;
-};
-
-/// Runs f(narrow or wide).
-template <class Grid, class F>
-TERSEKV_INLINE void with_width(bool narrow, F&& f) {
-  if constexpr (may_be_narrow<Grid>)
-    if (narrow) return f(simd::narrow{});
-  f(simd::wide{});
-}
 
 /// Lane vectors that share a loaded factor in scores.
 inline constexpr int score_vectors = std::min(simd::together, piece_rows / simd::lanes);
@@ -164,62 +67,6 @@ template <class Grid, class P>
 inline constexpr int known_chunk = integer_query<Grid>::template chunk<P>() <= simd::written_out
                                        ? integer_query<Grid>::template chunk<P>()
                                        : 0;
-
-// ------------------------------------------------------------------------------------------------------- numbers
-
-/// Dot products of `count` rows of numbers.
-template <class T, int R>
-void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,
-                   int stride) {
-  constexpr int W = simd::lanes, together = std::max(1, std::min(4, simd::registers / 2 / R));
-  const int whole = dim / W * W;
-  const auto rows = [&]<int N>(std::integral_constant<int, N>, int t) TERSEKV_INLINED {
-    simd::f32 a[R][N];
-    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });
-    const T* k = keys + static_cast<std::ptrdiff_t>(t) * dim;
-    const auto* next = reinterpret_cast<const std::byte*>(k) + ahead;
-    simd::f32 x[N];
-    const auto add = [&](int c) TERSEKV_INLINED {
-      each<R>([&](auto r) TERSEKV_INLINED {
-        const simd::f32 y = simd::load(q[r] + c);
-        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
-      });
-    };
-    const auto step = [&](int c) TERSEKV_INLINED {
-      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c); });
-      add(c);
-    };
-    constexpr int bytes = 2 * N * W * static_cast<int>(sizeof(T));  // of two steps; asked for in the order of addresses
-    int c = 0;
-    for (; c + 2 * W <= whole; c += 2 * W, next += bytes) {
-      each<(bytes + 63) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
-      step(c);
-      step(c + W);
-    }
-    if (c < whole) step(c);
-    if (whole < dim) {
-      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load_part(k + n * dim + whole, dim - whole); });
-      add(whole);
-    }
-    each<R>([&](auto r) TERSEKV_INLINED { simd::sums(a[r], s + r * stride + t); });
-  };
-  int t = 0;
-  for (; t + together <= count; t += together) rows(std::integral_constant<int, together>{}, t);
-  for (; t < count; ++t) rows(std::integral_constant<int, 1>{}, t);
-}
-
-/// Queries as they came: [R, padded(dim)].
-struct plain_query {
-  static std::size_t bytes(int dim, int rows) { return sizeof(float) * static_cast<std::size_t>(padded(dim) * rows); }
-  template <int R>
-  static void write(const float* const (&q)[R], int dim, std::byte* to) {
-    for (int r = 0; r < R; ++r) std::copy_n(q[r], padded(dim), reinterpret_cast<float*>(to) + r * padded(dim));
-  }
-  template <int R>
-  static void read(const std::byte* query, int dim, const float* (&q)[R]) {
-    for (int r = 0; r < R; ++r) q[r] = reinterpret_cast<const float*>(query) + r * padded(dim);
-  }
-};
 
 /// Formats without a kernel of their own.
 template <class Format>

@@ -18,49 +18,6 @@
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
 
-/// out[r] += p[r] times `count` rows of numbers.
-template <class T, int R>
-void mix_numbers(const T* values, int count, int dim, std::ptrdiff_t ahead, const float* p, int p_stride, float* out,
-                 int stride) {
-  constexpr int W = simd::lanes;
-  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, int c,
-                                             int part) TERSEKV_INLINED {
-    simd::f32 a[R][N];
-    each_sum<R, N>([&](auto r, auto n)
-                       TERSEKV_INLINED { a[r][n] = simd::zero(); });  // rounding grows with a sum's length
-    const T* v = values + c;
-    [[maybe_unused]] const bool asks = c * static_cast<int>(sizeof(T)) % 64 == 0;  // narrower columns share lines
-    for (int t = 0; t < count; ++t, v += dim) {
-      const auto* next = reinterpret_cast<const std::byte*>(v) + ahead;
-      if constexpr (N * W * sizeof(T) >= 64)
-        each<N * W * sizeof(T) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
-      else if (asks)
-        simd::prefetch(next);
-      simd::f32 x[N];
-      each<N>([&](auto n) TERSEKV_INLINED {
-        if constexpr (Part)
-          x[n] = simd::load_part(v + n * W, part);
-        else
-          x[n] = simd::load(v + n * W);
-      });
-      each<R>([&](auto r) TERSEKV_INLINED {
-        const simd::f32 y = simd::set(p[r * p_stride + t]);
-        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
-      });
-    }
-    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
-      float* to = out + r * stride + c + n * W;
-      simd::store(to, simd::add(simd::load(to), a[r][n]));
-    });
-  };
-  constexpr int together = std::max(1, std::min(8, simd::registers / 2 / R));
-  int c = 0;
-  for (; c + together * W <= dim; c += together * W)
-    columns(std::integral_constant<int, together>{}, std::false_type{}, c, 0);
-  for (; c + W <= dim; c += W) columns(std::integral_constant<int, 1>{}, std::false_type{}, c, 0);
-  if (c < dim) columns(std::integral_constant<int, 1>{}, std::true_type{}, c, dim - c);
-}
-
 template <class Format>
 struct value_kernel {
   static constexpr bool packed = false;

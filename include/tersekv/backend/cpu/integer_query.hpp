@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// A query as integers, and how many bits they need: docs/kernels.md.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <tersekv/backend/cpu/product.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+/// Largest magnitude and length of x[n], n a multiple of the lanes.
+struct extent {
+  float largest, length;
+};
+TERSEKV_INLINE extent extent_of(const float* x, int n) {
+  simd::f32 most = simd::zero(), squares = simd::zero();
+  for (int c = 0; c < n; c += simd::lanes) {
+    const simd::f32 v = simd::load(x + c);
+    most = simd::max(most, simd::magnitude(v));
+    squares = simd::fma(v, v, squares);
+  }
+  return {simd::largest(most), std::sqrt(simd::sum(squares))};
+}
+
+template <class Grid>
+inline constexpr bool may_be_narrow = simd::rounds_narrow&& Grid::bits <= 4 &&
+                                      (!requires { Grid::table; } || simd::narrow::full_range);
+
+/// Whether 7 bits are enough for a query of `dim` numbers. The error of rounding goes with largest / 127 and the size
+/// of the centred codes, that of the codec with length / sqrt(dim): docs/kernels.md.
+template <class Grid>
+TERSEKV_INLINE bool fits_narrow(const extent& e, int dim) {
+  if constexpr (!may_be_narrow<Grid>) return false;
+  constexpr float limit = 4.5f;
+  return e.largest * std::sqrt(static_cast<float>(dim)) <= limit * e.length;
+}
+
+/// A query as integers: per row of the pass one scale, per group the sum of its numbers, per chunk of quads what sums
+/// begin with. A chunk is what one sum of products may hold.
+template <class Grid>
+struct integer_query {
+  bool narrow;
+  float* scale;        // [R] each as a vector: an operand in memory
+  float* total;        // [groups, R] likewise: sum of the group's numbers / scale; unused without centres
+  start_words* start;  // [chunks, R]
+  std::byte* factors;
+
+  template <class P>
+  static constexpr int chunk() {
+    constexpr int step = std::max(8, quad_codes<Grid>::quads), most = P::quads(middle<Grid>()) / step * step;
+    static_assert(most > 0);
+    return most;
+  }
+  static std::size_t bytes(int depth, int groups, int rows) {
+    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
+    return 64 + vector * n + vector * n * g + aligned(sizeof(start_words) * n * chunks(depth, groups)) +
+           factor_bytes(padded_quads(depth), rows);
+  }
+  integer_query(std::byte* at, int depth, int groups, int rows) : flag_(at) {
+    const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
+    std::memcpy(&narrow, at, sizeof(bool));
+    scale = reinterpret_cast<float*>(at += 64);
+    total = reinterpret_cast<float*>(at += vector * n);
+    start = reinterpret_cast<start_words*>(at += vector * n * g);
+    factors = at + aligned(sizeof(start_words) * n * chunks(depth, groups));
+  }
+  void set_narrow(bool on) {
+    narrow = on;
+    std::memcpy(flag_, &on, sizeof(bool));
+  }
+
+  /// Writes row r from q, in groups of `group` channels (the last padded to depth).
+  template <class P>
+  TERSEKV_INLINE void write(const float* q, float largest, int depth, int group, int groups, int rows, int r) {
+    const rounding<P> by(largest);
+    simd::store(scale + r * simd::lanes, simd::set(by.scale));
+    int n = 0;
+    for (int g = 0; g < groups; ++g) {
+      const int last = g + 1 == groups ? depth / 4 : (g + 1) * group / 4;
+      for (int first = g * group / 4; first < last; first += chunk<P>()) {
+        const int count = std::min(chunk<P>(), last - first);
+        const start_words sum = factor_rows<P>{factors, padded_quads(depth)}.round(
+            q + 4 * first, first, count, [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, rows, r);
+        start[n++ * rows + r] = P::centred(sum, middle<Grid>());
+      }
+    }
+  }
+
+ private:
+  static constexpr std::size_t vector = 4 * simd::lanes;
+  static constexpr std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
+  static constexpr std::size_t chunks(int depth, int groups) {
+    return static_cast<std::size_t>(depth / 32 + groups + 1);
+  }
+  std::byte* flag_;
+};
+
+/// Runs f(narrow or wide).
+template <class Grid, class F>
+TERSEKV_INLINE void with_width(bool narrow, F&& f) {
+  if constexpr (may_be_narrow<Grid>)
+    if (narrow) return f(simd::narrow{});
+  f(simd::wide{});
+}
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail

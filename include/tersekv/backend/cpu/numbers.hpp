@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores and outputs of rows that are stored as numbers: sums of products of floats, for up to 8 query rows at a time.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+#include <tersekv/backend/cpu/product.hpp>
+
+namespace tersekv::detail {
+inline namespace TERSEKV_ISA {
+
+/// Queries and outputs have rows of this many floats.
+constexpr int padded(int dim) { return round_up_to(dim, 32); }
+
+/// Queries as they came: [R, padded(dim)].
+struct plain_query {
+  static std::size_t bytes(int dim, int rows) { return sizeof(float) * static_cast<std::size_t>(padded(dim) * rows); }
+  template <int R>
+  static void write(const float* const (&q)[R], int dim, std::byte* to) {
+    for (int r = 0; r < R; ++r) std::copy_n(q[r], padded(dim), reinterpret_cast<float*>(to) + r * padded(dim));
+  }
+  template <int R>
+  static void read(const std::byte* query, int dim, const float* (&q)[R]) {
+    for (int r = 0; r < R; ++r) q[r] = reinterpret_cast<const float*>(query) + r * padded(dim);
+  }
+};
+
+/// Dot products of `count` rows of numbers.
+template <class T, int R>
+void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,
+                   int stride) {
+  constexpr int W = simd::lanes, together = std::max(1, std::min(4, simd::registers / 2 / R));
+  const int whole = dim / W * W;
+  const auto rows = [&]<int N>(std::integral_constant<int, N>, int t) TERSEKV_INLINED {
+    simd::f32 a[R][N];
+    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });
+    const T* k = keys + static_cast<std::ptrdiff_t>(t) * dim;
+    const auto* next = reinterpret_cast<const std::byte*>(k) + ahead;
+    simd::f32 x[N];
+    const auto add = [&](int c) TERSEKV_INLINED {
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 y = simd::load(q[r] + c);
+        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+      });
+    };
+    const auto step = [&](int c) TERSEKV_INLINED {
+      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c); });
+      add(c);
+    };
+    constexpr int bytes = 2 * N * W * static_cast<int>(sizeof(T));  // of two steps; asked for in the order of addresses
+    int c = 0;
+    for (; c + 2 * W <= whole; c += 2 * W, next += bytes) {
+      each<(bytes + 63) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
+      step(c);
+      step(c + W);
+    }
+    if (c < whole) step(c);
+    if (whole < dim) {
+      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load_part(k + n * dim + whole, dim - whole); });
+      add(whole);
+    }
+    each<R>([&](auto r) TERSEKV_INLINED { simd::sums(a[r], s + r * stride + t); });
+  };
+  int t = 0;
+  for (; t + together <= count; t += together) rows(std::integral_constant<int, together>{}, t);
+  for (; t < count; ++t) rows(std::integral_constant<int, 1>{}, t);
+}
+
+/// out[r] += p[r] times `count` rows of numbers.
+template <class T, int R>
+void mix_numbers(const T* values, int count, int dim, std::ptrdiff_t ahead, const float* p, int p_stride, float* out,
+                 int stride) {
+  constexpr int W = simd::lanes;
+  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, int c,
+                                             int part) TERSEKV_INLINED {
+    simd::f32 a[R][N];
+    each_sum<R, N>([&](auto r, auto n)
+                       TERSEKV_INLINED { a[r][n] = simd::zero(); });  // rounding grows with a sum's length
+    const T* v = values + c;
+    [[maybe_unused]] const bool asks = c * static_cast<int>(sizeof(T)) % 64 == 0;  // narrower columns share lines
+    for (int t = 0; t < count; ++t, v += dim) {
+      const auto* next = reinterpret_cast<const std::byte*>(v) + ahead;
+      if constexpr (N * W * sizeof(T) >= 64)
+        each<N * W * sizeof(T) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
+      else if (asks)
+        simd::prefetch(next);
+      simd::f32 x[N];
+      each<N>([&](auto n) TERSEKV_INLINED {
+        if constexpr (Part)
+          x[n] = simd::load_part(v + n * W, part);
+        else
+          x[n] = simd::load(v + n * W);
+      });
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 y = simd::set(p[r * p_stride + t]);
+        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+      });
+    }
+    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
+      float* to = out + r * stride + c + n * W;
+      simd::store(to, simd::add(simd::load(to), a[r][n]));
+    });
+  };
+  constexpr int together = std::max(1, std::min(8, simd::registers / 2 / R));
+  int c = 0;
+  for (; c + together * W <= dim; c += together * W)
+    columns(std::integral_constant<int, together>{}, std::false_type{}, c, 0);
+  for (; c + W <= dim; c += W) columns(std::integral_constant<int, 1>{}, std::false_type{}, c, 0);
+  if (c < dim) columns(std::integral_constant<int, 1>{}, std::true_type{}, c, dim - c);
+}
+
+}  // namespace TERSEKV_ISA
+}  // namespace tersekv::detail
