@@ -49,6 +49,7 @@ void gives_codes_back(int bits, int rows, int dim) {
       REQUIRE(got.back() == 0xab);
       got.pop_back();
       REQUIRE(got == want);
+      for (int c = 0; c < dim; ++c) REQUIRE(Plane::code(plane.data(), dim, r, c) == want[static_cast<std::size_t>(c)]);
     }
   }
   CHECK(std::equal(behind.begin(), behind.end(), plane.end() - 8));

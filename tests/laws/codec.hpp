@@ -212,6 +212,12 @@ void keeps_its_storage_laws(const Format& f, int dim, int ragged = 0) {
     CHECK(std::all_of(part.end() - dim, part.end(), [](float v) { return v == 12345.0f; }));
   }
 
+  // One number at a time is what kernels of other backends read.
+  if constexpr (requires { f.value(whole.data(), rows, dim, 0, 0); })
+    for (int r = 0; r < rows; ++r)
+      for (int c = 0; c < dim; ++c)
+        REQUIRE(f.value(whole.data(), rows, dim, r, c) == y[size(r, dim) + static_cast<std::size_t>(c)]);
+
   // A moved row keeps its bits and decodes to the same numbers; the others stay.
   if constexpr (span == 1) {
     const auto z = gaussian(rows, dim, 4);

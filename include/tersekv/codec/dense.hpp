@@ -30,6 +30,10 @@ struct dense_format : detail::row_planes<dense_format<T>> {
   void decode(const std::byte* tile, int, int first, int count, int dim, float* x) const {
     widen(reinterpret_cast<const T*>(tile) + first * dim, count * dim, x);
   }
+  /// One number, as decode gives it.
+  TERSEKV_HD float value(const std::byte* tile, int, int dim, int row, int channel) const {
+    return to_float(reinterpret_cast<const T*>(tile)[static_cast<std::ptrdiff_t>(row) * dim + channel]);
+  }
 };
 
 template <class T>

@@ -49,9 +49,9 @@ struct grouped_format {
 
   constexpr explicit grouped_format(const char* codec = Grid::name) : codec_(codec) {}
 
-  static constexpr int group(int dim) { return Group == 0 || Group > dim ? dim : Group; }
-  static constexpr std::size_t steps_at(int rows, int dim) { return codes::bytes(rows, dim); }
-  static constexpr std::size_t lows_at(int rows, int dim) {
+  TERSEKV_HD static constexpr int group(int dim) { return Group == 0 || Group > dim ? dim : Group; }
+  TERSEKV_HD static constexpr std::size_t steps_at(int rows, int dim) { return codes::bytes(rows, dim); }
+  TERSEKV_HD static constexpr std::size_t lows_at(int rows, int dim) {
     return steps_at(rows, dim) + 2 * static_cast<std::size_t>(rows) * static_cast<std::size_t>(dim / group(dim));
   }
 
@@ -98,6 +98,15 @@ struct grouped_format {
         for (int i = 0; i < size; ++i) x[i] = Grid::value(static_cast<std::uint32_t>(code[i] ^ flip), step, low);
       }
     }
+  }
+
+  /// One number, as decode gives it.
+  TERSEKV_HD float value(const std::byte* tile, int rows, int dim, int row, int channel) const {
+    const int size = group(dim);
+    const std::size_t at = 2 * number_at<Layout>(row, channel / size, rows, dim / size);
+    const float low = Grid::numbers > 1 ? detail::load_half(tile + lows_at(rows, dim) + at) : 0.0f;
+    return Grid::value(codes::code(tile, dim, row, channel) ^ flip, detail::load_half(tile + steps_at(rows, dim) + at),
+                       low);
   }
 
   /// Row `from_row` of one tile becomes row `to_row` of another; both tiles hold `rows` rows.

@@ -39,8 +39,8 @@ struct channel_planes {
   static_assert(Grid::numbers == 2);
   static constexpr int span = Span;
 
-  static constexpr std::size_t steps_at(int rows, int dim) { return Codes::bytes(rows, dim); }
-  static constexpr std::size_t lows_at(int rows, int dim) { return steps_at(rows, dim) + plane(rows, dim); }
+  TERSEKV_HD static constexpr std::size_t steps_at(int rows, int dim) { return Codes::bytes(rows, dim); }
+  TERSEKV_HD static constexpr std::size_t lows_at(int rows, int dim) { return steps_at(rows, dim) + plane(rows, dim); }
   void check(int dim) const { require_few("kivi", dim); }
   std::size_t bytes(int rows, int dim) const { return lows_at(rows, dim) + plane(rows, dim); }
 
@@ -52,7 +52,7 @@ struct channel_planes {
   /// Where the numbers of channel `c` of span `s` stand.
   struct place {
     std::size_t step, low;
-    place(int rows, int dim, int s, int c)
+    TERSEKV_HD place(int rows, int dim, int s, int c)
         : step(steps_at(rows, dim) +
                2 * (static_cast<std::size_t>(s) * static_cast<std::size_t>(dim) + static_cast<std::size_t>(c))),
           low(step + plane(rows, dim)) {}
@@ -92,7 +92,7 @@ struct channel_planes {
   }
 
  private:
-  static constexpr std::size_t plane(int rows, int dim) {
+  TERSEKV_HD static constexpr std::size_t plane(int rows, int dim) {
     return 2 * static_cast<std::size_t>((rows + span - 1) / span) * static_cast<std::size_t>(dim);
   }
 };
@@ -101,7 +101,7 @@ struct channel_planes {
 template <int Bits, int Span>
 struct token_words {
   static constexpr int words = Span * Bits / 32;
-  static constexpr std::size_t bytes(int rows, int dim) {
+  TERSEKV_HD static constexpr std::size_t bytes(int rows, int dim) {
     return static_cast<std::size_t>((rows + Span - 1) / Span) * static_cast<std::size_t>(dim * words) * 4;
   }
 };
@@ -146,6 +146,12 @@ struct channel_format : detail::channel_planes<Grid, Span, code_plane<Layout, Gr
         x[c] = Grid::value(u[i], step[i], low[i]);
       }
     }
+  }
+  /// One number, as decode gives it.
+  TERSEKV_HD float value(const std::byte* tile, int rows, int dim, int row, int channel) const {
+    const place at(rows, dim, row / span, channel);
+    return Grid::value(codes::code(tile, dim, row, channel), detail::load_half(tile + at.step),
+                       detail::load_half(tile + at.low));
   }
 
  private:

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include <tersekv/config.hpp>
 #include <tersekv/detail/pack.hpp>
 
 namespace tersekv {
@@ -53,26 +54,26 @@ namespace detail {
 inline constexpr int block_lanes = 16;  // lanes of a block of quads
 inline constexpr int value_rows = 32;   // rows that one block of values holds
 
-constexpr int round_up_to(int n, int unit) { return (n + unit - 1) / unit * unit; }
+TERSEKV_HD constexpr int round_up_to(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
 /// Blocks of `depth` codes in each of 16 lanes. Planes of 8, 4, 2 and 1 bits follow each other inside a block; plane w
 /// holds units of 64 bytes, a unit 8 / w quads of codes.
 template <int Bits>
 struct quad_block {
   /// Width of the plane that holds bit `low` and those above it; 0 behind the last plane.
-  static constexpr int width(int low) {
+  TERSEKV_HD static constexpr int width(int low) {
     const int left = Bits - low;
     return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : left;
   }
-  static constexpr int narrowest() {
+  TERSEKV_HD static constexpr int narrowest() {
     int w = 8;
     for (int low = 0; low < Bits; low += width(low)) w = width(low);
     return w;
   }
   static constexpr int depth_unit = std::max(8, 32 / narrowest());  // a block's depth is a multiple of it
-  static constexpr std::size_t bytes(int depth) { return static_cast<std::size_t>(depth) * 2 * Bits; }
+  TERSEKV_HD static constexpr std::size_t bytes(int depth) { return static_cast<std::size_t>(depth) * 2 * Bits; }
   /// Where the plane begins that holds bit `low`.
-  static constexpr std::size_t plane(int low, int depth) {
+  TERSEKV_HD static constexpr std::size_t plane(int low, int depth) {
     return static_cast<std::size_t>(depth) * 2 * static_cast<std::size_t>(low);
   }
 
@@ -90,15 +91,29 @@ struct quad_block {
   }
 };
 
+/// Code `i` of a lane, whose words begin at `lane`, in a block of `depth` codes.
+template <int Bits, int Low = 0>
+TERSEKV_HD std::uint32_t code_in_block(const std::byte* lane, int depth, int i) {
+  if constexpr (Low >= Bits) {
+    return 0;
+  } else {
+    constexpr int width = quad_block<Bits>::width(Low), per = 32 / width;  // codes of a word
+    std::uint32_t byte = static_cast<std::uint32_t>(
+        lane[quad_block<Bits>::plane(Low, depth) + static_cast<std::size_t>(i / per * 4 * block_lanes + i % 4)]);
+    byte = byte >> (i % per / 4 * width) & ((1u << width) - 1);
+    return byte << Low | code_in_block<Bits, Low + width>(lane, depth, i);
+  }
+}
+
 }  // namespace detail
 
-/// The codes of a tile: bytes(rows, dim); store and load one row, codes[dim] of Bits bits each.
+/// The codes of a tile: bytes(rows, dim); store and load one row, codes[dim] of Bits bits each; one code.
 template <class Layout, int Bits>
 struct code_plane;
 
 template <int Bits>
 struct code_plane<layout::rows, Bits> {
-  static constexpr std::size_t bytes(int rows, int dim) {
+  TERSEKV_HD static constexpr std::size_t bytes(int rows, int dim) {
     return static_cast<std::size_t>(rows) * detail::packed_bytes(dim, Bits);
   }
   static void store(std::byte* plane, int dim, int row, const std::uint8_t* codes) {
@@ -107,13 +122,20 @@ struct code_plane<layout::rows, Bits> {
   static void load(const std::byte* plane, int dim, int row, std::uint8_t* codes) {
     detail::unpack_codes<Bits>(plane + bytes(row, dim), dim, codes);
   }
+  TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
+    const std::byte* from = plane + bytes(row, dim) + channel * Bits / 8;
+    const int shift = channel * Bits % 8;
+    auto bits = static_cast<std::uint32_t>(from[0]);
+    if (shift + Bits > 8) bits |= static_cast<std::uint32_t>(from[1]) << 8;
+    return bits >> shift & ((1u << Bits) - 1);
+  }
 };
 
 template <int Bits>
 struct code_plane<layout::token_quads, Bits> {
   using block = detail::quad_block<Bits>;
-  static constexpr int depth(int dim) { return detail::round_up_to(dim, block::depth_unit); }
-  static constexpr std::size_t bytes(int rows, int dim) {
+  TERSEKV_HD static constexpr int depth(int dim) { return detail::round_up_to(dim, block::depth_unit); }
+  TERSEKV_HD static constexpr std::size_t bytes(int rows, int dim) {
     return static_cast<std::size_t>((rows + detail::block_lanes - 1) / detail::block_lanes) * block::bytes(depth(dim));
   }
   static void store(std::byte* plane, int dim, int row, const std::uint8_t* codes) {
@@ -147,10 +169,13 @@ struct code_plane<layout::token_quads, Bits> {
       }
     });
   }
+  TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
+    return detail::code_in_block<Bits>(plane + lane(dim, row), depth(dim), channel);
+  }
 
  private:
   static constexpr int stride = 4 * detail::block_lanes;  // between the words of a lane
-  static constexpr std::size_t lane(int dim, int row) {
+  TERSEKV_HD static constexpr std::size_t lane(int dim, int row) {
     return static_cast<std::size_t>(row / detail::block_lanes) * block::bytes(depth(dim)) +
            static_cast<std::size_t>(row % detail::block_lanes * 4);
   }
@@ -182,8 +207,8 @@ struct code_plane<layout::token_quads, Bits> {
 template <int Bits>
 struct code_plane<layout::channel_quads, Bits> {
   using block = detail::quad_block<Bits>;
-  static constexpr int blocks(int dim) { return (dim + detail::block_lanes - 1) / detail::block_lanes; }
-  static constexpr std::size_t bytes(int rows, int dim) {
+  TERSEKV_HD static constexpr int blocks(int dim) { return (dim + detail::block_lanes - 1) / detail::block_lanes; }
+  TERSEKV_HD static constexpr std::size_t bytes(int rows, int dim) {
     return static_cast<std::size_t>((rows + detail::value_rows - 1) / detail::value_rows * blocks(dim)) *
            block::bytes(detail::value_rows);
   }
@@ -208,19 +233,25 @@ struct code_plane<layout::channel_quads, Bits> {
     load_lanes(from, row % detail::value_rows, rest);
     std::memcpy(codes + c, rest, static_cast<std::size_t>(dim - c));
   }
+  TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
+    return detail::code_in_block<Bits>(plane + first_block(dim, row) +
+                                           channel / detail::block_lanes * static_cast<int>(block_bytes) +
+                                           channel % detail::block_lanes * 4,
+                                       detail::value_rows, row % detail::value_rows);
+  }
 
  private:
   static constexpr std::size_t block_bytes = block::bytes(detail::value_rows);
-  static constexpr std::size_t first_block(int dim, int row) {
+  TERSEKV_HD static constexpr std::size_t first_block(int dim, int row) {
     return static_cast<std::size_t>(row / detail::value_rows * blocks(dim)) * block_bytes;
   }
   /// Where in a block the 16 words with codes of row `t` begin, and at which bit the codes stand in them.
   template <int Low, int Width>
-  static constexpr std::size_t words(int t) {
+  TERSEKV_HD static constexpr std::size_t words(int t) {
     return block::plane(Low, detail::value_rows) + static_cast<std::size_t>(t * Width / 32 * 4 * detail::block_lanes);
   }
   template <int Width>
-  static constexpr int shift(int t) {
+  TERSEKV_HD static constexpr int shift(int t) {
     return t % 4 * 8 + t / 4 * Width % 8;
   }
   static void store_lanes(const std::uint8_t* codes, std::byte* to, int t) {
@@ -248,7 +279,7 @@ struct code_plane<layout::channel_quads, Bits> {
 
 /// Where the number of `group` of row `row` stands in a plane of metadata of a tile of `rows` rows.
 template <class Layout>
-constexpr std::size_t number_at(int row, int group, int rows, int groups) {
+TERSEKV_HD constexpr std::size_t number_at(int row, int group, int rows, int groups) {
   if constexpr (std::same_as<Layout, layout::rows>)
     return static_cast<std::size_t>(row) * static_cast<std::size_t>(groups) + static_cast<std::size_t>(group);
   else

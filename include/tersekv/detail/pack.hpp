@@ -10,7 +10,7 @@
 
 namespace tersekv::detail {
 
-constexpr std::size_t packed_bytes(int codes, int bits) { return (static_cast<std::size_t>(codes * bits) + 7) / 8; }
+TERSEKV_HD constexpr std::size_t packed_bytes(int codes, int bits) { return (static_cast<std::size_t>(codes * bits) + 7) / 8; }
 
 /// Eight codes, one in each byte of a word, move to its lowest 8 * Bits bits: pairs, then quadruples, then all eight.
 template <int Bits>
@@ -77,8 +77,8 @@ void unpack_codes(const std::byte* from, int n, std::uint8_t* codes) {
 }
 
 /// 16-bit numbers at any address.
-inline void store_half(std::byte* to, half x) { std::memcpy(to, &x.bits, 2); }
-inline float load_half(const std::byte* from) {
+TERSEKV_HD inline void store_half(std::byte* to, half x) { std::memcpy(to, &x.bits, 2); }
+TERSEKV_HD inline float load_half(const std::byte* from) {
   half x;
   std::memcpy(&x.bits, from, 2);
   return to_float(x);

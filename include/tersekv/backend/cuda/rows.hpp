@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What kernels know about a cache: plain structs, pointers to device memory, no toolkit needed to read them.
+//
+// Pages hold the bytes that the CPU backend writes (page_format.hpp, codec/layout.hpp): blocks of quads feed tensor
+// cores as well as vector instructions, so a page may change sides. Counts live in device memory and change only in the
+// kernels of commit; a captured graph therefore follows a growing cache.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include <tersekv/number.hpp>
+
+namespace tersekv::detail {
+
+/// The committed rows of one (sequence, slot, head), in order: sinks | packed | window. As head_rows.hpp.
+struct device_head {
+  std::byte** page;     // [packed / rows of a page, rounded up] payload of pages, as page_format writes it
+  int* position;        // [rows()] absolute; -1 = dead, packed rows only
+  float* state;         // [rows(), columns] of the policies
+  float* bias;          // [rows()] added to the logits; null = none
+  half* sink_keys;      // [sinks, key_dim]
+  half* sink_values;    // [sinks, value_dim]
+  half* window_keys;    // [window, key_dim]
+  half* window_values;  // [window, value_dim]
+  int sinks, packed, dead, window;
+  TERSEKV_HD int rows() const { return sinks + packed + window; }
+};
+
+enum class element : unsigned char { f32, f16, bf16 };
+
+/// Numbers of an engine or of a staging area: [rows, heads, dim], strides in elements, dim contiguous.
+struct device_array {
+  void* data;
+  element type;
+  std::int64_t row_stride, head_stride;
+  TERSEKV_HD std::int64_t at(int row, int head) const { return row * row_stride + head * head_stride; }
+};
+
+/// One sequence of a batch that attends to one slot.
+struct device_query {
+  const device_head* heads;   // [kv_heads] of the slot
+  device_array queries, out;  // [n, query_heads, key_dim], [n, query_heads, value_dim]
+  float* log_sum_exp;         // [n, query_heads], of the natural logarithm; null = not wanted
+  device_array keys, values;  // the step's own rows [n, kv_heads, dim]
+  const int* length;          // position of the first query and of the first own row
+  int n;                      // tokens of the step
+};
+
+/// What is common to a batch. Query i stands at *length + i and sees positions above its own minus `window` (0 = all)
+/// up to its own, or up to the one before where it does not see itself.
+struct attend_shape {
+  int kv_heads, group;  // query heads per KV head
+  float scale;          // of the logits
+  int window;
+  bool sees_self;
+};
+
+}  // namespace tersekv::detail
