@@ -29,7 +29,7 @@ endfunction()
 
 # ------------------------------------------------------------------------------------------------------ umbrella header
 file(GLOB_RECURSE headers RELATIVE ${root}/include/tersekv ${root}/include/tersekv/*.hpp)
-list(FILTER headers EXCLUDE REGEX "^detail/|^backend/cpu/|^tersekv.hpp$")
+list(FILTER headers EXCLUDE REGEX "^detail/|^backend/(cpu|cuda)/|^tersekv.hpp$")
 list(SORT headers)
 set(umbrella "// SPDX-License-Identifier: Apache-2.0\n")
 string(APPEND umbrella "// Everything public. Written by cmake/refresh.cmake.\n#pragma once\n\n")
