@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include <tersekv/number.hpp>
+#include <tersekv/view.hpp>
 
 namespace tersekv::detail {
 
@@ -26,7 +27,7 @@ struct device_head {
   TERSEKV_HD int rows() const { return sinks + packed + window; }
 };
 
-enum class element : unsigned char { f32, f16, bf16 };
+using tersekv::element;
 
 /// Numbers of an engine or of a staging area: [rows, heads, dim], strides in elements, dim contiguous.
 struct device_array {
