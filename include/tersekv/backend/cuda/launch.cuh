@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one way in which the library starts kernels.
+#pragma once
+#include <cstddef>
+#include <type_traits>
+
+#include <tersekv/backend/cuda/stream.hpp>
+#include <tersekv/backend/cuda/target.cuh>
+#if defined(TERSEKV_SIMT)
+#include "simt/launch.hpp"
+#endif
+
+namespace tersekv::detail {
+
+#if !defined(TERSEKV_SIMT)
+/// Throws cuda_error where the runtime reports a failure of `call`.
+inline void cuda_check(cudaError_t code, const char* call) {
+  if (code != cudaSuccess) throw cuda_error(call, code, cudaGetErrorString(code));
+}
+#endif
+
+/// Starts kernel(arguments) on `stream` and does not wait for it.
+/// Shapes  grid blocks of `block` threads, each block with `shared_bytes` of dynamic shared memory
+/// Errors  cuda_error
+template <class Arguments>
+void launch(void (*kernel)(Arguments), dim3 grid, dim3 block, std::size_t shared_bytes, cuda_stream stream,
+            const std::type_identity_t<Arguments>& arguments) {
+  static_assert(std::is_trivially_copyable_v<Arguments>, "tersekv: a kernel takes one trivially copyable struct");
+#if defined(TERSEKV_SIMT)
+  static_cast<void>(stream);
+  simt::launch(kernel, grid, block, shared_bytes, arguments);
+#else
+  constexpr std::size_t without_asking = 48 * 1024;
+  if (shared_bytes > without_asking)
+    cuda_check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes)),
+               "cudaFuncSetAttribute");
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  cuda_check(cudaLaunchKernelEx(&config, kernel, arguments), "cudaLaunchKernelEx");
+#endif
+}
+
+}  // namespace tersekv::detail

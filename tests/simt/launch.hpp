@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a grid: blocks one after the other, or spread over several OS threads.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "simt/cuda_names.hpp"
+
+namespace simt {
+
+inline constexpr std::size_t largest_shared = 227 * 1024;  // of a block, on sm_90
+inline constexpr unsigned most_threads = 1024;
+
+/// After the kernel: the thread that runs next.
+inline lane* finish(block& b, lane& me) {
+  quiet own;
+  if (!me.copies.empty()) fail("a thread ends with copies that nobody waited for");
+  if (b.arrived != 0) fail("a thread ends while others wait in " + text(b.first_at_barrier->where));
+  me.groups.clear();
+  me.done = true;
+  --b.alive;
+  me.warp->alive &= ~(1u << me.number);
+  return next_lane(b);
+}
+
+/// What every thread of a block does: the kernel, for as many blocks as come.
+__attribute__((no_sanitize("thread"))) inline void thread_body() {
+  lane& me = *self;
+  block& b = *me.block;
+  fiber::entered(b.worker);
+  for (;;) {
+    acquire(&b.start_tag);
+    b.kernel(b.call);
+    release(b.end_tag);
+    run(me, finish(b, me));
+  }
+}
+
+inline std::unique_ptr<block> make_block(dim3 grid, dim3 threads, std::size_t shared_bytes) {
+  auto b = std::make_unique<block>();
+  b->grid = grid;
+  b->threads = threads;
+  const std::size_t count = std::size_t{threads.x} * threads.y * threads.z;
+  b->lanes = std::vector<lane>(count);
+  b->warps = std::vector<warp>((count + 31) / 32);
+  for (std::size_t t = 0; t < count; ++t) {
+    const auto number = static_cast<unsigned>(t);
+    lane& l = b->lanes[t];
+    l.index = {number % threads.x, number / threads.x % threads.y, number / (threads.x * threads.y)};
+    l.number = number % 32;
+    l.warp = &b->warps[t / 32];
+    l.warp->lanes[l.number] = &l;
+    l.block = b.get();
+    l.fiber.start(thread_body);
+  }
+  constexpr std::size_t alignment = 128;
+  b->shared_bytes = shared_bytes;
+  b->arena.reset(new std::byte[shared_bytes + alignment]);
+  b->shared = b->arena.get() + (alignment - reinterpret_cast<std::uintptr_t>(b->arena.get()) % alignment);
+  return b;
+}
+
+inline void run_block(block& b, uint3 index) {
+  quiet own;
+  b.index = index;
+  b.alive = static_cast<unsigned>(b.lanes.size());
+  for (lane& l : b.lanes) {
+    l.done = l.fenced = false;
+    l.last_atomic = nullptr;
+    l.warp->alive |= 1u << l.number;
+    l.accesses.clear();
+    b.ready.push_back(&l);
+  }
+  for (warp& w : b.warps) w.accesses.clear();
+  allow(b.shared, b.shared_bytes);
+  std::memset(b.shared, 0xff, b.shared_bytes);  // NaN as float, half and bfloat16
+  forbid(b.arena.get(), static_cast<std::size_t>(b.shared - b.arena.get()));
+
+  release(&b.start_tag);
+  self = next_lane(b);
+  switch_fiber(b.worker, self->fiber);
+
+  if (!b.fault.empty()) throw fault(b.fault);
+  if (b.alive != 0) {
+    std::string report = "deadlock: block " + text(b.index);
+    for (const lane& l : b.lanes)
+      if (!l.done) report += "\n  " + text(l);
+    throw fault(report);
+  }
+  for (const lane& l : b.lanes)
+    if (l.fiber.overflowed()) throw fault("a thread needs a larger stack (fiber.hpp)");
+  count_conflicts(b);
+}
+
+/// In the order of the settings.
+inline std::vector<std::uint64_t> block_order(std::uint64_t blocks) {
+  std::vector<std::uint64_t> all(blocks);
+  std::iota(all.begin(), all.end(), std::uint64_t{0});
+  if (settings().schedule == order::lifo) std::reverse(all.begin(), all.end());
+  if (settings().schedule == order::random) std::shuffle(all.begin(), all.end(), std::mt19937_64(settings().seed));
+  return all;
+}
+
+/// Runs call() in every thread of the grid. Throws fault.
+template <class Call>
+void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
+  if (std::size_t{threads.x} * threads.y * threads.z - 1 >= most_threads)
+    throw fault("launch: 1 to 1024 threads a block");
+  if (!address_sanitizer && shared_bytes > largest_shared) throw fault("launch: a block has no more than 227 KB");
+  if (grid.x == 0 || grid.y - 1 >= 65535 || grid.z - 1 >= 65535) throw fault("launch: blocks out of range");
+  const auto blocks_in_order = block_order(std::uint64_t{grid.x} * grid.y * grid.z);
+  std::atomic<std::size_t> next{0};
+  std::mutex last;
+  std::exception_ptr broken;
+  char end_tag = 0;
+  counted() = {};
+  auto work = [&] {
+    std::vector<std::unique_ptr<block>> blocks;
+    try {
+      for (std::size_t i; (i = next++) < blocks_in_order.size();) {
+        // ThreadSanitizer must not take one block for the past of the next: new fibers, memory and tags for each.
+        if (blocks.empty() || thread_sanitizer) {
+          blocks.push_back(make_block(grid, threads, shared_bytes));
+          blocks.back()->end_tag = &end_tag;
+          blocks.back()->call = &call;
+          blocks.back()->kernel = [](void* c) { (*static_cast<Call*>(c))(); };
+          blocks.back()->random_state = (settings().seed + i) * 0x9e3779b97f4a7c15ull | 1;
+        }
+        const std::uint64_t at = blocks_in_order[i];
+        run_block(*blocks.back(), {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                                   static_cast<unsigned>(at / grid.x / grid.y)});
+      }
+      for (const auto& b : blocks)
+        for (lane& l : b->lanes) l.fiber.retire();
+    } catch (const fault&) {
+      const std::lock_guard lock(last);
+      broken = std::current_exception();
+      next = blocks_in_order.size();
+    }
+    acquire(&end_tag);
+    const std::lock_guard lock(last);
+    for (const auto& b : blocks) {
+      counted().switches += b->count.switches;
+      counted().phases += b->count.phases;
+      counted().wavefronts += b->count.wavefronts;
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (unsigned w = 1; w < std::min<std::size_t>(settings().workers, blocks_in_order.size()); ++w)
+      others.emplace_back(work);
+    work();
+  }
+  if (broken) std::rethrow_exception(broken);
+}
+
+/// Runs kernel(arguments) over the grid, and returns when it is done.
+template <class Arguments>
+void launch(void (*kernel)(Arguments), dim3 grid, dim3 threads, std::size_t shared_bytes, const Arguments& arguments) {
+  auto call = [&] { kernel(arguments); };
+  run_grid(grid, threads, shared_bytes, call);
+}
+
+}  // namespace simt
