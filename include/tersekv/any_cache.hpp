@@ -215,7 +215,7 @@ class menu {
   /// Lists a recipe. A recipe that does not compose does not compile.
   template <class... Ps>
   void add() {
-    static_assert(sizeof(basic_step<typename cache<Ps...>::core_type>) > 0);
+    static_assert(sizeof(typename cache<Ps...>::step_type) > 0);
     entry e;
     ((detail::is_backend<Ps> ? void() : e.spelling.push_back(item_spelling<Ps>())), ...);
     if (e.spelling.empty()) e.spelling.push_back("full");

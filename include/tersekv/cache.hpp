@@ -24,12 +24,24 @@
 
 namespace tersekv {
 
+namespace detail {
+/// What a cache consists of; backends on devices bring their own.
+template <class Backend, class... Policies>
+struct container {
+  using core = cache_core<Backend, Policies...>;
+  using sequence = basic_sequence<core>;
+  using step = basic_step<core>;
+};
+}  // namespace detail
+
 template <class Backend, class Share, class Evict, class Budget, class Merge, class Codec, class Read, class Rotary>
 class basic_cache {
+  using parts = detail::container<Backend, Share, Evict, Budget, Merge, Codec, Read, Rotary>;
+
  public:
-  using core_type = cache_core<Backend, Share, Evict, Budget, Merge, Codec, Read, Rotary>;
-  using sequence_type = basic_sequence<core_type>;
-  using step_type = basic_step<core_type>;
+  using core_type = typename parts::core;
+  using sequence_type = typename parts::sequence;
+  using step_type = typename parts::step;
 
   /// Policies in any order; roles that are not named get their defaults. Throws shape_error.
   template <class... Ps>

@@ -81,10 +81,62 @@ struct workspace {
   }
 };
 
+/// Workspaces that are not in use, and the open sequences.
+template <class Workspace, class Sequence>
+class registry {
+ public:
+  /// `make()` gives a new workspace where none is idle.
+  template <class Make>
+  std::unique_ptr<Workspace> borrow(Make&& make) {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return make();
+    std::unique_ptr<Workspace> w = std::move(idle_.back());
+    idle_.pop_back();
+    return w;
+  }
+  void give_back(std::unique_ptr<Workspace> w) noexcept {
+    const std::lock_guard lock(mutex_);
+    try {
+      idle_.push_back(std::move(w));
+    } catch (...) {  // then it is freed
+    }
+  }
+  std::size_t idle_bytes() {
+    const std::lock_guard lock(mutex_);
+    std::size_t sum = 0;
+    for (const auto& w : idle_) sum += w->bytes();
+    return sum;
+  }
+
+  void enter(const Sequence* s) {
+    const std::lock_guard lock(mutex_);
+    sequences_.push_back(s);
+  }
+  void replace(const Sequence* from, const Sequence* to) noexcept {
+    const std::lock_guard lock(mutex_);
+    std::replace(sequences_.begin(), sequences_.end(), from, to);
+  }
+  void leave(const Sequence* s) noexcept {
+    const std::lock_guard lock(mutex_);
+    std::erase(sequences_, s);
+  }
+  template <class Visit>
+  void for_each_sequence(Visit&& visit) {
+    const std::lock_guard lock(mutex_);
+    for (const auto* s : sequences_) visit(*s);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+  std::vector<const Sequence*> sequences_;
+};
+
 }  // namespace detail
 
+/// The policies of a cache, what follows from them, and the shape and plan they were made for; wherever it computes.
 template <class Backend, class Share, class Evict, class Budget, class Merge, class Codec, class Read, class Rotary>
-struct cache_core {
+struct recipe {
   using backend_type = Backend;
   using evict_type = Evict;
   using budget_type = Budget;
@@ -95,9 +147,6 @@ struct cache_core {
   using page = page_format<Codec, Read>;
   static constexpr bool biased = detail::carries_mass<Merge>();
   static constexpr int columns = Evict::columns + Merge::columns;
-  using rows = head_rows<page, columns, biased>;
-  using workspace = detail::workspace<Backend>;
-
   static constexpr bool needs_mass = detail::needed<fact::attention_mass, all>;
   static constexpr bool needs_last = detail::needed<fact::last_attention, all>;
   static constexpr bool needs_window = detail::needed<fact::query_window, all>;
@@ -105,15 +154,14 @@ struct cache_core {
   static constexpr bool needs_logits = needs_mass || needs_last;
   static constexpr bool renumbers = detail::renumbers_positions<Evict>();
 
-  cache_core(const model_shape& wanted, Backend b, Share s, Evict e, Budget u, Merge m, Codec c, Read r, Rotary t)
+  recipe(const model_shape& wanted, Backend b, Share s, Evict e, Budget u, Merge m, Codec c, Read r, Rotary t)
       : shape(wanted.checked()), backend(std::move(b)), share(std::move(s)), evict(std::move(e)), budget(std::move(u)),
         merge(std::move(m)), codec(std::move(c)), read(std::move(r)), rotary(std::move(t)),
-        plan(share.plan(shape.layers)), format(codec, read, shape.head_dim, shape.value_dim),
-        memory(backend.memory, format.bytes(), backend.max_bytes) {
-    const auto check_tuning = [](const auto& policy) {
+        plan(share.plan(shape.layers)), format(codec, read, shape.head_dim, shape.value_dim) {
+    const auto check = [](const auto& policy) {
       if constexpr (requires { policy.check(); }) policy.check();
     };
-    check_tuning(evict), check_tuning(budget), check_tuning(read);
+    check(evict), check(budget), check(read);
     if (evict.budget() < 1)
       throw shape_error("tersekv::cache: the eviction policy's budget is " + std::to_string(evict.budget()) +
                         " rows per head, must be >= 1");
@@ -127,46 +175,6 @@ struct cache_core {
     return 0;
   }
 
-  std::unique_ptr<workspace> borrow() {
-    const std::lock_guard lock(idle_mutex_);
-    if (idle_.empty()) return std::make_unique<workspace>();
-    std::unique_ptr<workspace> w = std::move(idle_.back());
-    idle_.pop_back();
-    return w;
-  }
-  void give_back(std::unique_ptr<workspace> w) noexcept {
-    const std::lock_guard lock(idle_mutex_);
-    try {
-      idle_.push_back(std::move(w));
-    } catch (...) {  // then it is freed
-    }
-  }
-  std::size_t idle_bytes() {
-    const std::lock_guard lock(idle_mutex_);
-    std::size_t sum = 0;
-    for (const auto& w : idle_) sum += w->bytes();
-    return sum;
-  }
-
-  /// The open sequences, so that a report can count them all.
-  void enter(const basic_sequence<cache_core>* s) {
-    const std::lock_guard lock(idle_mutex_);
-    sequences_.push_back(s);
-  }
-  void replace(const basic_sequence<cache_core>* from, const basic_sequence<cache_core>* to) noexcept {
-    const std::lock_guard lock(idle_mutex_);
-    std::replace(sequences_.begin(), sequences_.end(), from, to);
-  }
-  void leave(const basic_sequence<cache_core>* s) noexcept {
-    const std::lock_guard lock(idle_mutex_);
-    std::erase(sequences_, s);
-  }
-  template <class Visit>
-  void for_each_sequence(Visit&& visit) {
-    const std::lock_guard lock(idle_mutex_);
-    for (const auto* s : sequences_) visit(*s);
-  }
-
   const model_shape shape;
   const Backend backend;
   const Share share;
@@ -178,12 +186,27 @@ struct cache_core {
   const Rotary rotary;
   const layer_plan plan;
   const page format;
-  pool memory;
+};
 
- private:
-  std::mutex idle_mutex_;
-  std::vector<std::unique_ptr<workspace>> idle_;
-  std::vector<const basic_sequence<cache_core>*> sequences_;
+/// A recipe and its memory, for the CPU.
+template <class... Policies>
+struct cache_core : recipe<Policies...>,
+                    detail::registry<detail::workspace<typename recipe<Policies...>::backend_type>,
+                                     basic_sequence<cache_core<Policies...>>> {
+  using base = recipe<Policies...>;
+  using rows = head_rows<typename base::page, base::columns, base::biased>;
+  using workspace = detail::workspace<typename base::backend_type>;
+
+  cache_core(const model_shape& wanted, Policies... policies)
+      : base(wanted, std::move(policies)...),
+        memory(this->backend.memory, this->format.bytes(), this->backend.max_bytes) {}
+
+  std::unique_ptr<workspace> borrow() {
+    return detail::registry<workspace, basic_sequence<cache_core>>::borrow(
+        [] { return std::make_unique<workspace>(); });
+  }
+
+  pool memory;
 };
 
 }  // namespace tersekv

@@ -9,7 +9,6 @@
 #include <tersekv/any_cache.hpp>
 #include <tersekv/backend/backend.hpp>
 #include <tersekv/backend/cpu.hpp>
-#include <tersekv/backend/cuda/stream.hpp>
 #include <tersekv/budget/ada.hpp>
 #include <tersekv/budget/pyramid.hpp>
 #include <tersekv/budget/uniform.hpp>
