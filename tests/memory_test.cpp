@@ -2,9 +2,6 @@
 // Memory is really freed, shared until changed, and counted as the allocator sees it.
 #include "support.hpp"
 
-#include <cstdlib>
-#include <new>
-
 #include <tersekv/evict/h2o.hpp>
 
 #include "catch.hpp"
@@ -12,8 +9,6 @@
 namespace kv = tersekv;
 
 namespace {
-
-std::size_t news = 0;  // calls of operator new in this program
 
 const kv::model_shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 32};
 
@@ -24,20 +19,6 @@ kv::cpu on(test::counting_resource& memory) {
 }
 
 }  // namespace
-
-#if !defined(__SANITIZE_ADDRESS__)  // which has an operator new of its own
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  ++news;
-  if (void* p = std::malloc(n)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
-  ++news;
-  return std::malloc(n);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-#endif
 
 TEST_CASE("after a trim a cache holds the kept rows and at most one page more per head", "[memory]") {
   test::counting_resource memory;
@@ -161,12 +142,12 @@ TEST_CASE("attend allocates nothing after the first step", "[memory]") {
   for (int i = 0; i < 20; ++i) {
     auto step = chat.step(1);
     const int t = chat.length();
-    const std::size_t before = news;
+    const std::size_t before = test::news;
     for (int l = 0; l < 2; ++l) {
       step.append(l, s.keys(l, t, 1), s.values(l, t, 1));
       step.attend(l, s.queries(l, t, 1), kv::view(out.data(), 1, 4, 32));
     }
-    CHECK(news == before);
+    CHECK(test::news == before);
     step.commit();
   }
 }

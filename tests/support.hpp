@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What many tests need: random rows, a stream of tokens to feed, float64 attention, a counting memory resource.
 #pragma once
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <functional>
 #include <limits>
 #include <memory_resource>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include <tersekv/cache.hpp>
@@ -14,6 +16,8 @@
 namespace test {
 
 namespace kv = tersekv;
+
+extern std::atomic<std::size_t> news;  // calls of operator new in this program; stays zero under the address sanitizer
 
 inline std::vector<float> normal(std::size_t n, unsigned seed, float sigma = 1.0f) {
   std::mt19937 engine(seed);
@@ -141,6 +145,23 @@ inline double worst_error(const stream& s, const std::vector<std::vector<float>>
         worst = std::max(worst, relative_error(got, want.data(), s.shape.value_dim));
       }
   return worst;
+}
+
+/// A backend whose work is done by that many threads, in an order of their own, and 0 = by none; `most`: the most
+/// pieces of work that were given at once.
+inline kv::cpu on_threads(int threads, std::atomic<int>* most = nullptr) {
+  kv::cpu backend;
+  if (threads > 0)
+    backend.parallel = [=](int n, const std::function<void(int)>& work) {
+      if (most) *most = std::max(most->load(), n);
+      std::vector<std::thread> pool;
+      for (int t = 0; t < threads; ++t)
+        pool.emplace_back([&, t] {
+          for (int i = threads - 1 - t; i < n; i += threads) work(i);
+        });
+      for (auto& t : pool) t.join();
+    };
+  return backend;
 }
 
 /// Counts what is allocated through it; refuses above `limit` bytes (0 = never).

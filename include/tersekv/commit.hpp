@@ -11,6 +11,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <tersekv/signals.hpp>
@@ -98,7 +99,13 @@ class commit_job {
     trim_context context;
     context.slot = s, context.slots = core_.plan.slots(), context.seen = seen();
     context.retained = core_.plan.retained(s), context.key_dim = core_.shape.head_dim;
-    context.window_queries = window_queries_, context.ranges = sequence_.ranges_;
+    context.ranges = sequence_.ranges_;
+    if constexpr (Core::needs_window)
+      if (due_) {
+        const auto [own, older] = window_queries();
+        context.window_queries = own + older;
+        core_.backend.for_each(heads_, [&](int h) { window_attention(s, h); });
+      }
     if (decide(core_.evict, core_.budget, context, std::span<trim_head>(work_.trims), due_))
       for (int h = 0; h < heads_; ++h) let_go(s, h);
     count_rows(s);
@@ -179,14 +186,17 @@ class commit_job {
     head_plan& p = plan(s, h);
     rows_type& head = rows(s, h);
     trim_head& t = work_.trims[at(h)];
-    p.source.clear(), t.position.clear(), t.state.clear(), t.last_attention.clear(), t.window_attention.clear(),
-        t.keys.clear();
+    t.last_attention.clear(), t.window_attention.clear(), t.keys.clear();
+    const std::size_t n = at(head.live() + request_.accepted);
+    p.source.resize(n), t.position.resize(n), t.state.resize(n * at(evict_columns));
+    std::size_t row = 0;
+    const auto add = [&](int i, int position) {
+      p.source[row] = i, t.position[row] = position;
+      std::copy_n(p.state.data() + i * columns, evict_columns, t.state.data() + row++ * at(evict_columns));
+    };
     for (int i = 0; i < head.slots(); ++i)
-      if (head.position()[at(i)] >= 0) p.source.push_back(i), t.position.push_back(head.position()[at(i)]);
-    for (int j = 0; j < request_.accepted; ++j)
-      p.source.push_back(head.slots() + j), t.position.push_back(sequence_.length_ + j);
-    for (const int i : p.source)
-      t.state.insert(t.state.end(), p.state.data() + i * columns, p.state.data() + i * columns + evict_columns);
+      if (const int position = head.position()[at(i)]; position >= 0) add(i, position);
+    for (int j = 0; j < request_.accepted; ++j) add(head.slots() + j, sequence_.length_ + j);
     if (!due_) return;
     if constexpr (Core::needs_last) {
       std::vector<float> last(at(head.slots() + request_.accepted), 0.0f);
@@ -194,7 +204,6 @@ class commit_job {
       if (request_.observed > 0) add_signal(s, h, head.slots(), row, row + 1, last);
       for (const int i : p.source) t.last_attention.push_back(last[at(i)]);
     }
-    if constexpr (Core::needs_window) window_attention(s, h, t);
     if constexpr (Core::needs_keys) {
       numbers(s, h);
       t.keys.assign(p.keys.begin(), p.keys.end());
@@ -207,7 +216,8 @@ class commit_job {
     if (!p.keys.empty()) return;
     const int dk = core_.shape.head_dim, dv = core_.shape.value_dim;
     p.keys.resize(p.source.size() * at(dk)), p.values.resize(p.source.size() * at(dv));
-    head_source<Core> source(core_, work_, rows(s, h), s, h, request_.tokens, sequence_.length_, work_.heads[at(h)]);
+    auto scratch = work_.blocks.borrow();
+    head_source<Core> source(core_, work_, rows(s, h), s, h, request_.tokens, sequence_.length_, *scratch);
     std::size_t row = 0;
     source.for_each_tile({}, request_.accepted, true, [&](const row_tile& tile) {
       for (int r = 0; r < tile.rows; ++r) {
@@ -217,20 +227,27 @@ class commit_job {
         ++row;
       }
     });
+    work_.blocks.give_back(std::move(scratch));
+  }
+
+  int first_kept_query() const { return request_.kept - kept_queries(core_, request_.tokens, request_.kept); }
+  /// Of the newest queries: those of this step, and those of earlier chunks.
+  std::pair<int, int> window_queries() const {
+    const int own = std::max(0, std::min(request_.observed - first_kept_query(), core_.query_window()));
+    return {own, std::min(sequence_.ring_queries_, core_.query_window() - own)};
   }
 
   /// Attention of the newest queries: those of earlier chunks, then those of this step.
-  void window_attention(int s, int h, trim_head& t) {
+  void window_attention(int s, int h) {
     const model_shape& shape = core_.shape;
     const int group = shape.group(), dim = shape.head_dim;
     rows_type& head = rows(s, h);
-    auto& w = work_.heads[at(h)];
-    const int kept = kept_queries(core_, request_.tokens, request_.kept), first_kept = request_.kept - kept;
-    const int own = std::max(0, std::min(request_.observed - first_kept, core_.query_window()));
-    const int older = std::min(sequence_.ring_queries_, core_.query_window() - own);
+    auto scratch = work_.blocks.borrow();
+    auto& w = *scratch;
+    const auto [own, older] = window_queries();
+    const int first_kept = first_kept_query();
     std::vector<float> mass(at(head.slots() + request_.tokens), 0.0f);
-    window_queries_ = own + older;
-    for (int layer = 0; layer < shape.layers && window_queries_ > 0; ++layer) {
+    for (int layer = 0; layer < shape.layers && own + older > 0; ++layer) {
       if (core_.plan.slot(layer) != s || work_.queries[at(layer)].empty()) continue;
       w.queries.clear(), w.query_position.clear();
       const auto add = [&](const auto* row, int position) {
@@ -245,37 +262,40 @@ class commit_job {
       for (int i = request_.observed - own; i < request_.observed; ++i)
         add(work_.queries[at(layer)].data() + (i - first_kept) * per_token, sequence_.length_ + i);
       attend_block block;
-      block.count = window_queries_ * group, block.key_dim = dim, block.value_dim = shape.value_dim;
+      block.count = (own + older) * group, block.key_dim = dim, block.value_dim = shape.value_dim;
       block.window = core_.plan.window(layer), block.sees_self = core_.plan.sees_self(layer);
-      w.out.resize(at(block.count * shape.value_dim)), w.log_sum_exp.resize(at(block.count));
+      w.log_sum_exp.resize(at(block.count));
       block.queries = w.queries.data(), block.position = w.query_position.data();
-      block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
+      block.log_sum_exp = w.log_sum_exp.data();
       head_source<Core> source(core_, work_, head, s, h, request_.tokens, sequence_.length_, w);
       source.attend(block, request_.accepted, true, false);
       Core::backend_type::column_mass(block, 0, block.count, 1.0f / static_cast<float>(group), mass.data());
     }
-    for (const int i : plan(s, h).source) t.window_attention.push_back(mass[at(i)]);
+    for (const int i : plan(s, h).source) work_.trims[at(h)].window_attention.push_back(mass[at(i)]);
+    work_.blocks.give_back(std::move(scratch));
   }
 
   /// Takes over the answer of decide(); folds the leavers.
   void let_go(int s, int h) {
     head_plan& p = plan(s, h);
     const trim_head& t = work_.trims[at(h)];
-    const int slots = rows(s, h).slots(), retained = core_.plan.retained(s);
+    const int slots = rows(s, h).slots();
     p.enter.clear();
-    leave_.clear(), stay_.clear();
     for (int i = 0; i < t.rows(); ++i) {
-      // rows that no reader sees any more have nothing to give
-      if (t.keep[at(i)])
-        stay_.push_back(i);
-      else if (retained == 0 || t.position[at(i)] > seen() - retained)
-        leave_.push_back(i);
       const int from = p.source[at(i)];
       if (!t.keep[at(i)] && from < slots) p.leave.push_back(from);
       if (t.keep[at(i)] && from >= slots) p.enter.push_back(from - slots);
     }
-    if constexpr (Core::merge_type::folds)
+    if constexpr (Core::merge_type::folds) {
+      const int retained = core_.plan.retained(s);
+      leave_.clear(), stay_.clear();
+      for (int i = 0; i < t.rows(); ++i)
+        if (t.keep[at(i)])
+          stay_.push_back(i);
+        else if (retained == 0 || t.position[at(i)] > seen() - retained)  // others have nothing to give any more
+          leave_.push_back(i);
       if (!leave_.empty() && !stay_.empty()) fold(s, h, t);
+    }
   }
 
   void fold(int s, int h, const trim_head& t) {
@@ -330,6 +350,8 @@ class commit_job {
 
   // ---------------------------------------------------------------------------------------------------------- reserve
   void reserve() {
+    work_.encode_keys.resize(at(Core::page::rows * core_.shape.head_dim));
+    work_.encode_values.resize(at(Core::page::rows * core_.shape.value_dim));
     try {
       for (int s = 0; s < core_.plan.slots(); ++s)
         for (int h = 0; h < heads_; ++h) {
@@ -348,9 +370,6 @@ class commit_job {
             ++pages;
           }
           core_.memory.reserve(at(pages));
-          auto& w = work_.heads[at(h)];
-          w.encode_keys.resize(at(Core::page::rows * core_.shape.head_dim));
-          w.encode_values.resize(at(Core::page::rows * core_.shape.value_dim));
         }
     } catch (...) {
       core_.memory.give_back_reserve();
@@ -390,20 +409,20 @@ class commit_job {
         head.set_bias(static_cast<int>(e) < p.sinks ? head.sinks() - 1 : head.slots() - 1, p.bias[at(committed + j)]);
     }
     int next = p.sinks;  // staged row to pack or to put into the window next
-    auto& w = work_.heads[at(h)];
+    float *encode_keys = work_.encode_keys.data(), *encode_values = work_.encode_values.data();
     for (int done = 0; done < p.pack;) {
       const int room = Core::page::rows - head.packed() % Core::page::rows, count = std::min(room, p.pack - done);
       const int old = std::clamp(p.pack_from_window - done, 0, count);
-      head.take_window(f, done, old, w.encode_keys.data(), w.encode_values.data());
+      head.take_window(f, done, old, encode_keys, encode_values);
       for (int r = old; r < count; ++r, ++next) {
-        std::copy_n(key(p.enter[at(next)]), dk, w.encode_keys.data() + r * dk);
-        std::copy_n(value(p.enter[at(next)]), dv, w.encode_values.data() + r * dv);
+        std::copy_n(key(p.enter[at(next)]), dk, encode_keys + r * dk);
+        std::copy_n(value(p.enter[at(next)]), dv, encode_values + r * dv);
         if constexpr (waits) {
-          round_to_half(w.encode_keys.data() + r * dk, dk);
-          round_to_half(w.encode_values.data() + r * dv, dv);
+          round_to_half(encode_keys + r * dk, dk);
+          round_to_half(encode_values + r * dv, dv);
         }
       }
-      head.pack(core_.memory, f, w.encode_keys.data(), w.encode_values.data(), count);
+      head.pack(core_.memory, f, encode_keys, encode_values, count);
       done += count;
     }
     head.forget_window(f, p.pack_from_window);
@@ -436,9 +455,8 @@ class commit_job {
       if (!request_.more && trigger(core_.evict.when).every == 0) return ring;
       const model_shape& shape = core_.shape;
       const auto per_layer = at(shape.query_heads * shape.head_dim), per_token = at(shape.layers) * per_layer;
-      const int kept = kept_queries(core_, request_.tokens, request_.kept), first_kept = request_.kept - kept;
-      const int own = std::max(0, std::min(request_.observed - first_kept, core_.query_window()));
-      const int older = std::min(sequence_.ring_queries_, core_.query_window() - own);
+      const auto [own, older] = window_queries();
+      const int first_kept = first_kept_query();
       ring_queries_ = older + own;
       ring.reserve(at(ring_queries_) * per_token);
       ring.append(sequence_.ring_.data() + at(sequence_.ring_queries_ - older) * per_token, at(older) * per_token);
@@ -468,7 +486,7 @@ class commit_job {
   const commit_request request_;
   const int heads_;
   bool due_ = false;
-  int window_queries_ = 0, ring_queries_ = 0, ring_position_ = 0;
+  int ring_queries_ = 0, ring_position_ = 0;
   std::vector<float> mass_;
   std::vector<int> leave_, stay_, folded_;
   std::vector<typename Core::merge_type::head_state> next_state_;

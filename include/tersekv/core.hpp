@@ -44,23 +44,69 @@ struct head_plan {
   int sinks = 0, pack = 0, pack_from_window = 0;
 };
 
-/// Memory of one open step; lent by the core and given back, so that steady decoding allocates nothing.
+/// Working memory that is lent and given back, so that steady work allocates nothing.
+template <class T>
+class lender {
+ public:
+  std::unique_ptr<T> borrow() {
+    return borrow([] { return std::make_unique<T>(); });
+  }
+  /// `make()` gives a new one where none is idle.
+  template <class Make>
+  std::unique_ptr<T> borrow(Make&& make) {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return make();
+    std::unique_ptr<T> one = std::move(idle_.back());
+    idle_.pop_back();
+    return one;
+  }
+  void give_back(std::unique_ptr<T> one) noexcept {
+    const std::lock_guard lock(mutex_);
+    try {
+      idle_.push_back(std::move(one));
+    } catch (...) {  // then it is freed
+    }
+  }
+  std::size_t idle_bytes() const {
+    const std::lock_guard lock(mutex_);
+    std::size_t sum = 0;
+    for (const auto& one : idle_) sum += one->bytes();
+    return sum;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::unique_ptr<T>> idle_;
+};
+
+/// Memory of attention over tiles: one block of queries at a time.
+template <class Backend>
+struct block_scratch {
+  tile_scratch tile;
+  typename Backend::scratch attend;
+  std::vector<float> queries, out, log_sum_exp, logits, turns, turned;
+  std::vector<int> query_position, rank, pages;
+  std::vector<std::pair<float, int>> bounds;
+
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const auto* v : {&queries, &out, &log_sum_exp, &logits, &attend.logits, &tile.keys, &tile.values})
+      sum += v->capacity() * sizeof(float);
+    return sum;
+  }
+};
+
+/// Memory of one open step.
 template <class Backend>
 struct workspace {
-  struct per_head {
-    tile_scratch tile;
-    typename Backend::scratch attend;
-    std::vector<float> queries, out, log_sum_exp, logits, turns, turned;
-    std::vector<int> query_position, rank, pages;
-    std::vector<std::pair<float, int>> bounds;
-    std::vector<float> encode_keys, encode_values;
-  };
   std::vector<std::vector<float>> keys, values;          // [slots][kv_heads, n, dim] staged
   std::vector<unsigned char> staged;                     // [slots]
   std::vector<float> change;                             // [slots] relative change between the last two appends
   std::vector<std::vector<float>> mass;                  // [layers][kv_heads, signal rows, stride]
+  std::vector<float> lane_mass;                          // [kv_heads, mass_lanes, stride]
   std::vector<std::vector<float>> queries;               // [layers][kept queries, query_heads, key_dim]
-  std::vector<per_head> heads;                           // [kv_heads]
+  std::vector<float> row, encode_keys, encode_values;    // one row; a page of rows
+  lender<block_scratch<Backend>> blocks;                 // as many as threads are at work
   std::vector<typename Backend::decode_scratch> decode;  // [kv_heads]
   std::vector<trim_head> trims;                          // [kv_heads]
   std::vector<head_plan> plans;                          // [slots, kv_heads]
@@ -70,10 +116,8 @@ struct workspace {
     const auto add = [&](const auto& v) { sum += v.capacity() * sizeof(v[0]); };
     for (const auto* group : {&keys, &values, &mass, &queries})
       for (const auto& v : *group) add(v);
-    for (const per_head& h : heads)
-      for (const auto* v : {&h.queries, &h.out, &h.log_sum_exp, &h.logits, &h.encode_keys, &h.encode_values,
-                            &h.tile.keys, &h.tile.values})
-        add(*v);
+    for (const auto* v : {&lane_mass, &encode_keys, &encode_values}) add(*v);
+    sum += blocks.idle_bytes();
     for (const auto& d : decode) sum += d.bytes();
     for (const head_plan& p : plans)
       for (const auto* v : {&p.keys, &p.values, &p.state}) add(*v);
@@ -81,33 +125,10 @@ struct workspace {
   }
 };
 
-/// Workspaces that are not in use, and the open sequences.
+/// Workspaces, and the open sequences.
 template <class Workspace, class Sequence>
-class registry {
+class registry : public lender<Workspace> {
  public:
-  /// `make()` gives a new workspace where none is idle.
-  template <class Make>
-  std::unique_ptr<Workspace> borrow(Make&& make) {
-    const std::lock_guard lock(mutex_);
-    if (idle_.empty()) return make();
-    std::unique_ptr<Workspace> w = std::move(idle_.back());
-    idle_.pop_back();
-    return w;
-  }
-  void give_back(std::unique_ptr<Workspace> w) noexcept {
-    const std::lock_guard lock(mutex_);
-    try {
-      idle_.push_back(std::move(w));
-    } catch (...) {  // then it is freed
-    }
-  }
-  std::size_t idle_bytes() {
-    const std::lock_guard lock(mutex_);
-    std::size_t sum = 0;
-    for (const auto& w : idle_) sum += w->bytes();
-    return sum;
-  }
-
   void enter(const Sequence* s) {
     const std::lock_guard lock(mutex_);
     sequences_.push_back(s);
@@ -128,7 +149,6 @@ class registry {
 
  private:
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Workspace>> idle_;
   std::vector<const Sequence*> sequences_;
 };
 
@@ -200,11 +220,6 @@ struct cache_core : recipe<Policies...>,
   cache_core(const model_shape& wanted, Policies... policies)
       : base(wanted, std::move(policies)...),
         memory(this->backend.memory, this->format.bytes(), this->backend.max_bytes) {}
-
-  std::unique_ptr<workspace> borrow() {
-    return detail::registry<workspace, basic_sequence<cache_core>>::borrow(
-        [] { return std::make_unique<workspace>(); });
-  }
 
   pool memory;
 };

@@ -14,16 +14,20 @@ namespace tersekv::detail {
 /// Steps of at most this many tokens keep the mass of every query apart, so that a step may be accepted in part.
 inline constexpr int separate_queries = 64;
 constexpr int signal_rows(int n) { return n <= separate_queries ? n : 2; }  // otherwise: the sum, and the last query
+/// Blocks of a longer step sum mass in so many lanes per head, which are added in order: the same bits for any number
+/// of threads.
+inline constexpr int mass_lanes = 16;
 
 /// All rows that a head's queries meet: committed ones, then the step's own.
 template <class Core>
 class head_source {
  public:
-  using per_head = typename Core::workspace::per_head;
+  using scratch = block_scratch<typename Core::backend_type>;
 
   head_source(Core& core, typename Core::workspace& work, const typename Core::rows& head, int slot, int h, int n,
-              int length, per_head& w)
+              int length, scratch& w)
       : core_(core), head_(head), n_(n), length_(length), w_(w) {
+    w_.tile.prepare(core.shape.head_dim, core.shape.value_dim);
     const auto s = static_cast<std::size_t>(slot);
     keys_ = work.keys[s].data() + static_cast<std::ptrdiff_t>(h) * n * core.shape.head_dim;
     values_ = work.values[s].data() + static_cast<std::ptrdiff_t>(h) * n * core.shape.value_dim;
@@ -72,7 +76,7 @@ class head_source {
     }
     if constexpr (Core::renumbers) turn_queries(block);
     Core::backend_type::attend(block, w_.attend, [&](tile_visitor visit) {
-      for_each_tile(pages, staged, true, [&](const row_tile& tile) {
+      for_each_tile(pages, staged, block.out != nullptr, [&](const row_tile& tile) {
         if constexpr (Core::renumbers)
           visit(turn_keys(tile));
         else
@@ -111,7 +115,7 @@ class head_source {
   Core& core_;
   const typename Core::rows& head_;
   int n_, length_;
-  per_head& w_;
+  scratch& w_;
   const float* keys_;
   const float* values_;
 };
@@ -127,26 +131,42 @@ std::size_t signal_stride(const Core& core, const Sequence& sequence, int layer,
 /// Forgets what an earlier pass of this layer left.
 template <class Core, class Sequence>
 void begin_signals(const Core& core, typename Core::workspace& work, const Sequence& sequence, int layer, int n) {
-  if constexpr (Core::needs_logits)
-    work.mass[static_cast<std::size_t>(layer)].assign(
-        static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n)) * signal_stride(core, sequence, layer, n), 0.0f);
+  if constexpr (Core::needs_logits) {
+    const auto heads = static_cast<std::size_t>(core.shape.kv_heads);
+    const std::size_t stride = signal_stride(core, sequence, layer, n);
+    work.mass[static_cast<std::size_t>(layer)].assign(heads * static_cast<std::size_t>(signal_rows(n)) * stride, 0.0f);
+    if (n > separate_queries) work.lane_mass.assign(heads * mass_lanes * stride, 0.0f);
+  }
 }
 
 /// Adds the mass of queries first .. last of the step, those that are observed.
 template <class Core>
 void record_mass(const Core& core, typename Core::workspace& work, const attend_block& block, int layer, int h,
-                 int first, int last, int n, int observed) {
+                 int lane, int first, int last, int n, int observed) {
   std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
   const int rows = signal_rows(n), group = core.shape.group();
   const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * rows);
   float* base = mass.data() + static_cast<std::size_t>(h * rows) * stride;
+  const bool separate = n <= separate_queries;
+  float* sum = separate ? base : work.lane_mass.data() + static_cast<std::size_t>(h * mass_lanes + lane) * stride;
   const float weight = 1.0f / static_cast<float>(group);
   for (int i = first; i < std::min(last, observed); ++i) {
     const int r = (i - first) * group;
-    const int row = n <= separate_queries ? i : 0;
-    Core::backend_type::column_mass(block, r, r + group, weight, base + static_cast<std::size_t>(row) * stride);
-    if (n > separate_queries && i == observed - 1)
-      Core::backend_type::column_mass(block, r, r + group, weight, base + stride);
+    Core::backend_type::column_mass(block, r, r + group, weight,
+                                    separate ? sum + static_cast<std::size_t>(i) * stride : sum);
+    if (!separate && i == observed - 1) Core::backend_type::column_mass(block, r, r + group, weight, base + stride);
+  }
+}
+
+/// Adds the lanes of a head up.
+template <class Core>
+void add_lanes(const Core& core, typename Core::workspace& work, int layer, int h) {
+  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
+  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * 2);
+  float* sum = mass.data() + static_cast<std::size_t>(h * 2) * stride;
+  for (int lane = 0; lane < mass_lanes; ++lane) {
+    const float* from = work.lane_mass.data() + static_cast<std::size_t>(h * mass_lanes + lane) * stride;
+    for (std::size_t i = 0; i < stride; ++i) sum[i] += from[i];
   }
 }
 

@@ -55,7 +55,7 @@ class basic_step {
     const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
     float largest = 0, moved = 0;
     const auto copy = [&](const view& from, std::vector<float>& to, int dim) {
-      std::vector<float>& row = work_->heads[0].turned;
+      std::vector<float>& row = work_->row;
       row.resize(static_cast<std::size_t>(dim));
       for (int h = 0; h < shape.kv_heads; ++h)
         for (int t = 0; t < n_; ++t) {
@@ -98,7 +98,7 @@ class basic_step {
     if (detail::attends_packed<Core>(shape, n_))
       attend_packed(layer, slot, q, out, log_sum_exp);
     else
-      core_.backend.for_each(shape.kv_heads, [&](int h) { attend_head(layer, slot, h, q, out, log_sum_exp); });
+      attend_tiles(layer, slot, q, out, log_sum_exp);
     detail::keep_queries(core_, *work_, layer, q, observed(n_));
   }
 
@@ -152,7 +152,7 @@ class basic_step {
                         std::to_string(n_) + ", " + std::to_string(heads) + ", " + std::to_string(dim) + "]");
   }
   void check_finite(const char* verb, const char* what, int layer, const view& x) {
-    std::vector<float>& row = work_->heads[0].turned;
+    std::vector<float>& row = work_->row;
     row.resize(static_cast<std::size_t>(x.dim()));
     for (int t = 0; t < x.rows(); ++t)
       for (int h = 0; h < x.heads(); ++h) {
@@ -176,13 +176,12 @@ class basic_step {
         work_->queries.resize(static_cast<std::size_t>(shape.layers));
     for (auto& m : work_->mass) m.clear();
     for (auto& q : work_->queries) q.clear();
-    work_->heads.resize(heads), work_->trims.resize(heads), work_->plans.resize(slots * heads);
+    work_->trims.resize(heads), work_->plans.resize(slots * heads);
     const auto rows = heads * static_cast<std::size_t>(n_);
     for (std::size_t s = 0; s < slots; ++s) {  // zero is what upward readers see in the first pass
       work_->keys[s].assign(rows * static_cast<std::size_t>(shape.head_dim), 0.0f);
       work_->values[s].assign(rows * static_cast<std::size_t>(shape.value_dim), 0.0f);
     }
-    for (auto& head : work_->heads) head.tile.prepare(shape.head_dim, shape.value_dim);
   }
 
   /// Few queries: straight from packed pages.
@@ -211,48 +210,67 @@ class basic_step {
     }
   }
 
-  void attend_head(int layer, int slot, int h, const view& q, const view& out, std::span<float> log_sum_exp) {
+  /// Many queries: tiles of decoded rows, once per block of queries. Blocks of all heads are spread over the threads.
+  void attend_tiles(int layer, int slot, const view& q, const view& out, std::span<float> log_sum_exp) {
+    const int heads = core_.shape.kv_heads;
+    const int tokens = std::max(1, (Core::needs_logits ? 64 : 256) / core_.shape.group());
+    const int blocks = (n_ + tokens - 1) / tokens;
+    const int lanes = Core::needs_logits ? std::min(blocks, detail::mass_lanes) : blocks;
+    core_.backend.for_each(heads * lanes, [&](int i) {
+      const int h = i % heads, lane = lanes - 1 - i / heads;  // the last blocks see most rows
+      auto scratch = work_->blocks.borrow();
+      const auto& head = std::as_const(sequence_).at(slot, h);
+      detail::head_source<Core> source(core_, *work_, head, slot, h, n_, sequence_.length_, *scratch);
+      for (int b = lane; b < blocks; b += lanes) {
+        const int first = b * tokens, last = std::min(n_, first + tokens);
+        [[maybe_unused]] const attend_block block =
+            attend_tokens(source, *scratch, layer, h, first, last, q, out, log_sum_exp);
+        if constexpr (Core::needs_logits)
+          detail::record_mass(core_, *work_, block, layer, h, lane, first, last, n_, observed(n_));
+      }
+      work_->blocks.give_back(std::move(scratch));
+    });
+    if constexpr (Core::needs_logits)
+      if (n_ > detail::separate_queries)
+        core_.backend.for_each(heads, [&](int h) { detail::add_lanes(core_, *work_, layer, h); });
+  }
+
+  /// Tokens first .. last of the step, head h.
+  template <class Source, class Scratch>
+  attend_block attend_tokens(Source& source, Scratch& w, int layer, int h, int first, int last, const view& q,
+                             const view& out, std::span<float> log_sum_exp) {
     const model_shape& shape = core_.shape;
     const int group = shape.group(), dim = shape.head_dim;
-    auto& w = work_->heads[static_cast<std::size_t>(h)];
-    const auto& head = std::as_const(sequence_).at(slot, h);
-    detail::head_source<Core> source(core_, *work_, head, slot, h, n_, sequence_.length_, w);
-    // Packed pages are decoded once per block of queries; a block whose logits are kept is smaller.
-    const int step_rows = std::max(1, (Core::needs_logits ? 64 : 256) / group);
-    const auto most = static_cast<std::size_t>(std::min(n_, step_rows) * group);
-    w.queries.resize(most * static_cast<std::size_t>(dim));
-    w.query_position.resize(most);
-    w.out.resize(most * static_cast<std::size_t>(shape.value_dim));
-    w.log_sum_exp.resize(most);
-    for (int first = 0; first < n_; first += step_rows) {
-      const int last = std::min(n_, first + step_rows);
-      attend_block block;
-      block.count = (last - first) * group;
-      block.key_dim = dim, block.value_dim = shape.value_dim;
-      block.window = core_.plan.window(layer);
-      block.sees_self = core_.plan.sees_self(layer);
-      block.queries = w.queries.data(), block.position = w.query_position.data();
-      block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
-      for (int i = first; i < last; ++i)
-        for (int g = 0; g < group; ++g) {
-          const int r = (i - first) * group + g;
-          float* row = w.queries.data() + r * dim;
-          q.load(i, h * group + g, row);
-          for (int c = 0; c < dim; ++c) row[c] *= shape.scale;
-          w.query_position[static_cast<std::size_t>(r)] = sequence_.length_ + i;
-        }
-      source.attend(block, last);
-      for (int i = first; i < last; ++i)
-        for (int g = 0; g < group; ++g) {
-          const int r = (i - first) * group + g;
-          out.store(i, h * group + g, w.out.data() + r * shape.value_dim);
-          if (!log_sum_exp.empty())
-            log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
-                w.log_sum_exp[static_cast<std::size_t>(r)];
-        }
-      if constexpr (Core::needs_logits)
-        detail::record_mass(core_, *work_, block, layer, h, first, last, n_, observed(n_));
-    }
+    attend_block block;
+    block.count = (last - first) * group;
+    block.key_dim = dim, block.value_dim = shape.value_dim;
+    block.window = core_.plan.window(layer);
+    block.sees_self = core_.plan.sees_self(layer);
+    const auto count = static_cast<std::size_t>(block.count);
+    w.queries.resize(count * static_cast<std::size_t>(dim));
+    w.query_position.resize(count);
+    w.out.resize(count * static_cast<std::size_t>(shape.value_dim));
+    w.log_sum_exp.resize(count);
+    block.queries = w.queries.data(), block.position = w.query_position.data();
+    block.out = w.out.data(), block.log_sum_exp = w.log_sum_exp.data();
+    for (int i = first; i < last; ++i)
+      for (int g = 0; g < group; ++g) {
+        const int r = (i - first) * group + g;
+        float* row = w.queries.data() + r * dim;
+        q.load(i, h * group + g, row);
+        for (int c = 0; c < dim; ++c) row[c] *= shape.scale;
+        w.query_position[static_cast<std::size_t>(r)] = sequence_.length_ + i;
+      }
+    source.attend(block, last);
+    for (int i = first; i < last; ++i)
+      for (int g = 0; g < group; ++g) {
+        const int r = (i - first) * group + g;
+        out.store(i, h * group + g, w.out.data() + r * shape.value_dim);
+        if (!log_sum_exp.empty())
+          log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
+              w.log_sum_exp[static_cast<std::size_t>(r)];
+      }
+    return block;
   }
 
   basic_sequence<Core>& sequence_;

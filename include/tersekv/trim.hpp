@@ -73,7 +73,9 @@ inline void select_rows(trim_head& head, int budget) {
     return a > b;
   };
   const auto take = std::min(static_cast<std::size_t>(room), head.order.size());
-  if (take < head.order.size())
+  if (take + 1 == head.order.size())  // a token came, a row goes
+    std::iter_swap(std::max_element(head.order.begin(), head.order.end(), better), head.order.end() - 1);
+  else if (take < head.order.size())
     std::nth_element(head.order.begin(), head.order.begin() + static_cast<std::ptrdiff_t>(take), head.order.end(),
                      better);
   for (std::size_t i = 0; i < take; ++i) head.keep[static_cast<std::size_t>(head.order[i])] = 1;

@@ -2,14 +2,13 @@
 // Decoding through the public interface: threads, drafts, groups of query heads, memory.
 #include <tersekv/backend/cpu.hpp>
 
-#include <array>
-#include <atomic>
-#include <cstdlib>
-#include <new>
-#include <thread>
-
+#include <tersekv/adapt/cache_positions.hpp>
 #include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/int8.hpp>
+#include <tersekv/evict/h2o.hpp>
+#include <tersekv/evict/snapkv.hpp>
+#include <tersekv/evict/streaming_llm.hpp>
+#include <tersekv/rotary/rope.hpp>
 
 #include "support.hpp"
 
@@ -18,8 +17,6 @@
 namespace kv = tersekv;
 
 namespace {
-
-std::atomic<std::size_t> news{0};  // calls of operator new in this program
 
 /// All tokens but the last `left`, without attending.
 template <class Cache, class Sequence>
@@ -37,18 +34,7 @@ void fill(const Cache& cache, Sequence& chat, test::stream& s, int left) {
 template <class Codec>
 std::vector<std::vector<float>> decoded(test::stream s, int n, int threads, int* work_items = nullptr) {
   std::atomic<int> most{0};
-  kv::cpu backend;
-  if (threads > 0)
-    backend.parallel = [&, threads](int count, const std::function<void(int)>& work) {
-      most = std::max(most.load(), count);
-      std::vector<std::thread> pool;
-      for (int t = 0; t < threads; ++t)
-        pool.emplace_back([&, t] {
-          for (int i = threads - 1 - t; i < count; i += threads) work(i);
-        });
-      for (auto& t : pool) t.join();
-    };
-  auto cache = kv::make_cache(s.shape, backend, Codec{});
+  auto cache = kv::make_cache(s.shape, test::on_threads(threads, &most), Codec{});
   auto chat = cache.open();
   fill(cache, chat, s, n);
   auto out = test::feed(cache, chat, s, n, {.decode = true});
@@ -56,21 +42,30 @@ std::vector<std::vector<float>> decoded(test::stream s, int n, int threads, int*
   return out;
 }
 
-}  // namespace
+/// Outputs of a prompt after `past` packed rows and of the token after it, and the positions that are left.
+template <class... Policies>
+auto prompted(test::stream s, int past, int threads, std::atomic<int>* most, const Policies&... policies) {
+  auto cache = kv::make_cache(s.shape, test::on_threads(threads, most), kv::int8<>{}, policies...);
+  auto chat = cache.open();
+  const int n = s.tokens - 1 - past;
+  fill(cache, chat, s, n + 1);
+  auto out = test::feed(cache, chat, s, n);
+  for (auto& one : test::feed(cache, chat, s, 1)) out.push_back(std::move(one));
+  return std::pair(std::move(out), chat.positions(0, 0));
+}
 
-#if !defined(__SANITIZE_ADDRESS__)  // which has an operator new of its own
-[[gnu::noinline]] void* operator new(std::size_t n) {
-  ++news;
-  if (void* p = std::malloc(n)) return p;
-  throw std::bad_alloc();
+template <class... Policies>
+void same_for_any_threads(const test::stream& s, int past, int items, const Policies&... policies) {
+  const auto serial = prompted(s, past, 0, nullptr, policies...);
+  for (const int threads : {1, 2, 7}) {
+    std::atomic<int> most{0};
+    CAPTURE(threads);
+    CHECK(prompted(s, past, threads, &most, policies...) == serial);
+    CHECK(most == items);
+  }
 }
-[[gnu::noinline]] void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
-  ++news;
-  return std::malloc(n);
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-#endif
+
+}  // namespace
 
 TEST_CASE("one head of one long sequence is work for many threads, with the same bits for any number", "[backend]") {
   for (const int kv_heads : {1, 2}) {
@@ -83,6 +78,18 @@ TEST_CASE("one head of one long sequence is work for many threads, with the same
       CHECK(items >= 8 * kv_heads);
     }
   }
+}
+
+TEST_CASE("one head's long prompt is work for many threads, with the same bits for any number", "[backend]") {
+  const test::stream s({.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 32}, 1900, 9);
+  same_for_any_threads(s, 300, 25);  // blocks of 64 tokens
+  same_for_any_threads(s, 300, 25, kv::snapkv{.rows = 100, .window = 16, .kernel = 5});
+  same_for_any_threads(s, 300, 16, kv::h2o{.heavy = 50, .recent = 50});  // lanes
+  same_for_any_threads(s, 0, 30, kv::cache_positions<kv::streaming_llm>{{.sinks = 4, .recent = 100}}, kv::rope{});
+  const auto [out, left] = prompted(s, 300, 2, nullptr);
+  CHECK(test::worst_error(s, {out[0]}, 300, 600) < 3e-2);
+  const test::stream heads({.layers = 1, .query_heads = 6, .kv_heads = 2, .head_dim = 32}, 400, 10);
+  same_for_any_threads(heads, 0, 10);
 }
 
 TEST_CASE("drafts of several tokens see each other in order, for any group of query heads", "[backend]") {
@@ -104,7 +111,6 @@ TEST_CASE("values of another size than keys go through packed rows", "[backend]"
   CHECK(test::worst_error(s, decoded<kv::dense<kv::half>>(s, 1, 2), 160, 1) < 2e-3);
 }
 
-#if !defined(__SANITIZE_ADDRESS__)
 TEST_CASE("attending allocates nothing once it has been done", "[backend]") {
   test::stream s({.layers = 2, .query_heads = 8, .kv_heads = 2, .head_dim = 64}, 3101, 5);
   auto cache = kv::make_cache(s.shape, kv::cpu{}, kv::int8<>{});
@@ -118,15 +124,24 @@ TEST_CASE("attending allocates nothing once it has been done", "[backend]") {
     auto step = chat.step(1);
     for (int l = 0; l < 2; ++l) {
       step.append(l, s.keys(l, t, 1), s.values(l, t, 1));
-      const std::size_t before = news;
+      const std::size_t before = test::news;
       step.attend(l, s.queries(l, t, 1), to);
-      if (i > 0) while_growing += news - before;
-      const std::size_t first = news;
+      if (i > 0) while_growing += test::news - before;
+      const std::size_t first = test::news;
       step.attend(l, s.queries(l, t, 1), to);
-      CHECK(news == first);
+      CHECK(test::news == first);
     }
     step.commit();
   }
   CHECK(while_growing <= 4);
+
+  const int t = chat.length();
+  auto step = chat.step(100);
+  step.append(0, s.keys(0, t - 99, 100), s.values(0, t - 99, 100));
+  std::vector<float> outs(100 * 8 * 64);
+  const kv::view all(outs.data(), 100, 8, 64);
+  step.attend(0, s.queries(0, t - 99, 100), all);
+  const std::size_t before = test::news;
+  step.attend(0, s.queries(0, t - 99, 100), all);
+  CHECK(test::news == before);
 }
-#endif

@@ -83,25 +83,22 @@ inline bool same_bits(const state& a, const state& b) {
   return same_bits(a.maximum, b.maximum) && same_bits(a.sum, b.sum) && same_bits(a.out, b.out);
 }
 
+inline constexpr int dim = 64;  // of single draws
+
 /// Dead rows, windows, room behind the last row.
-inline void hides_rows(const candidate& codec) {
-  const unsigned seed = fresh_seed();
-  CAPTURE(codec.name, seed);
+inline void hides_rows(const kernels& on, unsigned seed) {
+  const int rows = 300, queries = on.together.back();
   std::mt19937 engine(seed);
-  const int rows = 300, dim = 64;
-  const auto on = codec.make(dim, dim);
-  REQUIRE(on);
-  const int queries = on->together.back();
   const inputs x = draw(kinds()[1], rows, queries, dim, dim, seed), other = draw(kinds()[10], 400, 1, dim, dim, seed);
 
   // What is left of old rows behind the last one does not count.
-  if (on->span == 1) {
-    packed_rows clean(*on, x), used(*on, x, &other);
+  if (on.span == 1) {
+    packed_rows clean(on, x), used(on, x, &other);
     const auto all = clean.sees_all(queries);
     CHECK(same_bits(clean.attend(x.q.data(), queries, all), used.attend(x.q.data(), queries, all)));
   }
 
-  packed_rows held(*on, x);
+  packed_rows held(on, x);
   const inputs decoded = held.decoded(x);
   std::vector<bool> dead(at(rows));
   for (int t = 0; t < rows; ++t)
@@ -110,22 +107,22 @@ inline void hides_rows(const candidate& codec) {
   for (int r = 0; r < queries; ++r) see.push_back({20 * r, 299 - 10 * r});
   const auto seen = [&](int r, int t) { return !dead[at(t)] && t >= see[at(r)].oldest && t <= see[at(r)].newest; };
   const auto want = attention(decoded, seen);
-  errors e = compare(held.attend(x.q.data(), queries, see).outputs(*on), want, attention(x, seen));
-  CHECK(near(e, on->bits));
+  errors e = compare(held.attend(x.q.data(), queries, see).outputs(on), want, attention(x, seen));
+  CHECK(near(e, on.bits));
 
   // One window for all queries goes another way.
   const std::vector<kd::sight> same(at(queries), {101, 250});
   const auto inside = [&](int, int t) { return !dead[at(t)] && t >= 101 && t <= 250; };
-  e = compare(held.attend(x.q.data(), queries, same).outputs(*on), attention(decoded, inside), attention(x, inside));
-  CHECK(near(e, on->bits));
+  e = compare(held.attend(x.q.data(), queries, same).outputs(on), attention(decoded, inside), attention(x, inside));
+  CHECK(near(e, on.bits));
 
   // Hidden rows may hold anything: same bits.
-  if (on->span == 1) {
+  if (on.span == 1) {
     inputs changed = x;
     for (int t = 0; t < rows; ++t)
       for (int c = 0; c < dim && dead[at(t)]; ++c)
         changed.key(t, c) = 100 * other.k[cells(t, dim) + at(c)], changed.value(t, c) = 1e4f;
-    packed_rows with(*on, changed);
+    packed_rows with(on, changed);
     with.position = held.position;
     CHECK(same_bits(held.attend(x.q.data(), queries, see), with.attend(x.q.data(), queries, see)));
   }
@@ -139,16 +136,11 @@ inline void hides_rows(const candidate& codec) {
 }
 
 /// Biases count as logits; the record has them, and -inf where rows are hidden.
-inline void adds_biases_and_records_logits(const candidate& codec) {
-  const unsigned seed = fresh_seed();
-  CAPTURE(codec.name, seed);
-  const int rows = 333, dim = 64;
-  const auto on = codec.make(dim, dim);
-  REQUIRE(on);
-  const int queries = on->together.back();
+inline void adds_biases_and_records_logits(const kernels& on, unsigned seed) {
+  const int rows = 333, queries = on.together.back();
   std::mt19937 engine(seed);
   const inputs x = draw(kinds()[0], rows, queries, dim, dim, seed);
-  packed_rows held(*on, x);
+  packed_rows held(on, x);
   const inputs decoded = held.decoded(x);
   for (int t = 0; t < rows; ++t) held.bias.push_back(2 * test::detail::normal(engine));
   held.bias[7] = 4, held.bias[200] = -100;
@@ -157,9 +149,9 @@ inline void adds_biases_and_records_logits(const candidate& codec) {
 
   std::vector<float> logits(cells(queries, rows), 77.0f);
   const auto result = held.attend(x.q.data(), queries, held.sees_all(queries), {logits.data(), rows});
-  const errors e = compare(result.outputs(*on), attention(decoded, seen, held.bias), attention(x, seen, held.bias));
+  const errors e = compare(result.outputs(on), attention(decoded, seen, held.bias), attention(x, seen, held.bias));
   CAPTURE(e.ratio(), e.relative());
-  CHECK(near(e, on->bits));
+  CHECK(near(e, on.bits));
 
   double off = 0, codec_off = 0;
   for (int r = 0; r < queries; ++r)
@@ -176,20 +168,15 @@ inline void adds_biases_and_records_logits(const candidate& codec) {
 }
 
 /// Parts of the rows, and queries one by one: each within the promise; numbers give the same but for float rounding.
-inline void merges_parts(const candidate& codec) {
-  const unsigned seed = fresh_seed();
-  CAPTURE(codec.name, seed);
+inline void merges_parts(const kernels& on, unsigned seed) {
+  const int rows = 1000, queries = on.together.back();
   std::mt19937 engine(seed);
-  const int rows = 1000, dim = 64;
-  const auto on = codec.make(dim, dim);
-  REQUIRE(on);
-  const int queries = on->together.back();
   for (const int k : {0, 3, 8}) {
     const inputs x = draw(kinds()[at(k)], rows, queries, dim, dim, seed);
-    const packed_rows held(*on, x);
+    const packed_rows held(on, x);
     const auto decoded = attention(held.decoded(x)), true_rows = attention(x);
     const auto see = held.sees_all(queries);
-    const auto whole = held.attend(x.q.data(), queries, see).outputs(*on);
+    const auto whole = held.attend(x.q.data(), queries, see).outputs(on);
     const auto query = held.query(x.q.data(), queries);
     for (int round = 0; round < (quick() ? 1 : 4); ++round) {
       state sum(queries, dim);
@@ -204,23 +191,23 @@ inline void merges_parts(const candidate& codec) {
         kd::merge(sum.ref(), part.ref(), queries);
         first = last;
       }
-      const auto got = sum.outputs(*on);
+      const auto got = sum.outputs(on);
       const errors e = compare(got, decoded, true_rows);
       CAPTURE(kinds()[at(k)].name, e.ratio(), e.relative());
-      CHECK(near(e, on->bits));
+      CHECK(near(e, on.bits));
       // Integer weights have scales of their own in every part: only numbers are the same.
-      if (on->bits > 8) CHECK(mean_square(got, whole) <= 1e-12 * e.output);
+      if (on.bits > 8) CHECK(mean_square(got, whole) <= 1e-12 * e.output);
     }
-    if (on->together.front() != 1) continue;
+    if (on.together.front() != 1) continue;
     std::vector<float> singly;
     for (int r = 0; r < queries; ++r) {
-      const auto one = held.attend(x.q.data() + r * kd::padded(dim), 1, see).outputs(*on);
+      const auto one = held.attend(x.q.data() + r * kd::padded(dim), 1, see).outputs(on);
       singly.insert(singly.end(), one.begin(), one.end());
     }
     const errors e = compare(singly, decoded, true_rows);
     CAPTURE(kinds()[at(k)].name, e.ratio(), e.relative());
-    CHECK(near(e, on->bits));
-    if (on->bits > 8) CHECK(mean_square(singly, whole) <= 1e-12 * e.output);
+    CHECK(near(e, on.bits));
+    if (on.bits > 8) CHECK(mean_square(singly, whole) <= 1e-12 * e.output);
   }
 }
 
@@ -228,9 +215,13 @@ inline void merges_parts(const candidate& codec) {
 inline void keeps_all(const candidate& codec) {
   stays_below_the_codecs_error(codec);
   takes_any_shape(codec);
-  hides_rows(codec);
-  adds_biases_and_records_logits(codec);
-  merges_parts(codec);
+  const unsigned seed = fresh_seed();
+  CAPTURE(codec.name, seed);
+  const auto on = codec.make(dim, dim);
+  REQUIRE(on);
+  hides_rows(*on, seed);
+  adds_biases_and_records_logits(*on, seed);
+  merges_parts(*on, seed);
 }
 
 }  // namespace promises

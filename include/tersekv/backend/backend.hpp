@@ -24,9 +24,9 @@ struct attend_block {
   const float* queries = nullptr;  // [count, key_dim] scaled, rotated
   const int* position = nullptr;   // [count] absolute positions of the queries
   int count = 0, key_dim = 0, value_dim = 0;
-  int window = 0;                // a query sees positions above its own minus window; 0 = all
-  bool sees_self = true;         // a query sees the row at its own position
-  float* out = nullptr;          // [count, value_dim] attention output; zero where nothing is visible
+  int window = 0;         // a query sees positions above its own minus window; 0 = all
+  bool sees_self = true;  // a query sees the row at its own position
+  float* out = nullptr;   // [count, value_dim] attention output, zero where nothing is visible; null = not wanted
   float* log_sum_exp = nullptr;  // [count] of the visible logits; -inf where nothing is visible
   float* logits = nullptr;       // [count, rows] of every row index, -inf where hidden; null = not wanted
   int rows = 0;

@@ -2,7 +2,8 @@
 // tersekv::cpu: portable C++ with Eigen for the products. No hidden threads: work is spread by the caller's for-each.
 //
 // Attention is computed tile by tile with a running maximum and sum, so that no decoded cache and no attention matrix
-// exists; every head is worked on by one call in a fixed order, so results do not depend on the number of threads.
+// exists; every block of queries is worked on by one call in a fixed order, so results do not depend on the number of
+// threads.
 #pragma once
 #include <cmath>
 #include <functional>
@@ -54,11 +55,11 @@ struct cpu {
     s.logits.resize(count * tile_rows);
     s.maximum.assign(count, hidden);
     s.sum.assign(count, 0.0f);
-    matrix_map out(block.out, block.count, block.value_dim);
+    matrix_map out(block.out, block.out ? block.count : 0, block.value_dim);
     out.setZero();
     const const_matrix_map q(block.queries, block.count, block.key_dim);
     tiles([&](const row_tile& tile) {
-      const const_matrix_map k(tile.keys, tile.rows, block.key_dim), v(tile.values, tile.rows, block.value_dim);
+      const const_matrix_map k(tile.keys, tile.rows, block.key_dim);
       matrix_map p(s.logits.data(), block.count, tile.rows);
       p.noalias() = q * k.transpose();
       for (int i = 0; i < block.count; ++i) {
@@ -80,7 +81,7 @@ struct cpu {
         if (top > s.maximum[u]) {
           const float shrink = s.maximum[u] == hidden ? 0.0f : detail::fast_exp(s.maximum[u] - top);
           s.sum[u] *= shrink;
-          out.row(i) *= shrink;
+          if (block.out) out.row(i) *= shrink;
           s.maximum[u] = top;
         }
         if (s.maximum[u] == hidden) {
@@ -93,12 +94,12 @@ struct cpu {
         for (int r = 0; r < tile.rows; ++r) sum += row[r];
         s.sum[u] += sum;
       }
-      out.noalias() += p * v;
+      if (block.out) out.noalias() += p * const_matrix_map(tile.values, tile.rows, block.value_dim);
     });
     for (int i = 0; i < block.count; ++i) {
       const auto u = static_cast<std::size_t>(i);
       const bool empty = s.sum[u] == 0;
-      if (!empty) out.row(i) /= s.sum[u];
+      if (block.out && !empty) out.row(i) /= s.sum[u];
       block.log_sum_exp[i] = empty ? hidden : s.maximum[u] + std::log(s.sum[u]);
     }
   }
