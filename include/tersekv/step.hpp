@@ -16,6 +16,7 @@
 
 #include <tersekv/commit.hpp>
 #include <tersekv/sequence.hpp>
+#include <tersekv/step_checks.hpp>
 
 namespace tersekv {
 
@@ -23,12 +24,9 @@ template <class Core>
 class basic_step {
  public:
   basic_step(basic_sequence<Core>& sequence, int n, step_options options)
-      : sequence_(sequence), core_(*sequence.core_), n_(n), options_(options) {
+      : sequence_(sequence), core_(*sequence.core_), check_(core_.shape, core_.plan, n, options.question), n_(n),
+        options_(options) {
     sequence.require_closed("step");
-    if (n < 1) throw shape_error("tersekv::sequence::step: " + std::to_string(n) + " tokens; at least 1");
-    if (options.question < 0 || options.question > n)
-      throw shape_error("tersekv::sequence::step: question of " + std::to_string(options.question) +
-                        " tokens in a step of " + std::to_string(n));
     work_ = core_.borrow();
     prepare();
     sequence.open_ = true;
@@ -42,14 +40,9 @@ class basic_step {
   /// Rows of a layer that owns a slot: k [n, kv_heads, head_dim] rotated by the engine, v [n, kv_heads, value_dim].
   /// Errors  usage_error: the layer owns no slot; shape_error; value_error: NaN or infinity
   void append(int layer, const view& k, const view& v) {
-    require_open("append");
+    detail::require_open(work_ != nullptr, "append");
+    check_.append(layer, k, v);
     const model_shape& shape = core_.shape;
-    check_layer(layer, "append");
-    if (!core_.plan.owns(layer))
-      throw usage_error("tersekv::step::append: layer " + std::to_string(layer) + " owns no slot; it reads layer " +
-                        std::to_string(core_.plan.kv(layer)) + " (ask cache.owns(layer) first)");
-    check_view("append", "k", k, shape.kv_heads, shape.head_dim);
-    check_view("append", "v", v, shape.kv_heads, shape.value_dim);
     check_finite("append", "k", layer, k);
     check_finite("append", "v", layer, v);
     const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
@@ -79,20 +72,11 @@ class basic_step {
   /// no rows gives zeros and -inf.
   /// Errors  usage_error: the layer reads rows that were not appended; shape_error; value_error
   void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
-    require_open("attend");
+    detail::require_open(work_ != nullptr, "attend");
+    check_.attend(layer, q, out, log_sum_exp.size());
     const model_shape& shape = core_.shape;
-    check_layer(layer, "attend");
-    check_view("attend", "q", q, shape.query_heads, shape.head_dim);
-    check_view("attend", "out", out, shape.query_heads, shape.value_dim);
-    if (!out.writable()) throw usage_error("tersekv::step::attend: out is a view of const numbers");
-    const auto wanted = static_cast<std::size_t>(n_) * static_cast<std::size_t>(shape.query_heads);
-    if (!log_sum_exp.empty() && log_sum_exp.size() != wanted)
-      throw shape_error("tersekv::step::attend: log_sum_exp has " + std::to_string(log_sum_exp.size()) +
-                        " elements, needs n * query_heads = " + std::to_string(wanted));
     const int slot = core_.plan.slot(layer);
-    if (!work_->staged[static_cast<std::size_t>(slot)] && !core_.plan.reads_upward(layer))
-      throw usage_error("tersekv::step::attend: layer " + std::to_string(layer) + " reads layer " +
-                        std::to_string(core_.plan.kv(layer)) + ", whose rows of this step were not appended yet");
+    check_.staged(layer, work_->staged[static_cast<std::size_t>(slot)] != 0);
     check_finite("attend", "q", layer, q);
     detail::begin_signals(core_, *work_, sequence_, layer, n_);
     if (detail::attends_packed<Core>(shape, n_))
@@ -104,9 +88,7 @@ class basic_step {
 
   /// How much the rows of an owning layer changed between its last two appends: max |new - old| / max |new|.
   float change(int layer) const {
-    check_layer(layer, "change");
-    if (!core_.plan.owns(layer))
-      throw usage_error("tersekv::step::change: layer " + std::to_string(layer) + " owns no slot");
+    check_.change(layer);
     return work_->change[static_cast<std::size_t>(core_.plan.written_slot(layer))];
   }
 
@@ -114,14 +96,8 @@ class basic_step {
   /// Keeps the first `accepted` of the n tokens and ends the step.
   /// Errors  usage_error: a slot was not appended; capacity_error: the pool is full (the step is still open and whole)
   void commit(int accepted) {
-    require_open("commit");
-    if (accepted < 0 || accepted > n_)
-      throw shape_error("tersekv::step::commit: " + std::to_string(accepted) + " tokens accepted of " +
-                        std::to_string(n_));
-    for (int s = 0; s < core_.plan.slots(); ++s)
-      if (accepted > 0 && !work_->staged[static_cast<std::size_t>(s)])
-        throw usage_error("tersekv::step::commit: layer " + std::to_string(core_.plan.writer(s)) +
-                          " was not appended in this step");
+    detail::require_open(work_ != nullptr, "commit");
+    check_.commit(accepted, work_->staged);
     if (accepted > 0)
       detail::commit_job<Core, basic_sequence<Core>>(
           core_, *work_, sequence_, {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode})
@@ -137,19 +113,6 @@ class basic_step {
     if (!work_) return;
     core_.give_back(std::move(work_));
     sequence_.open_ = false;
-  }
-  void require_open(const char* verb) const {
-    if (!work_) throw usage_error(std::string("tersekv::step::") + verb + ": this step was committed");
-  }
-  void check_layer(int layer, const char* verb) const {
-    if (layer < 0 || layer >= core_.shape.layers)
-      throw shape_error(std::string("tersekv::step::") + verb + ": layer " + std::to_string(layer) + " of " +
-                        std::to_string(core_.shape.layers));
-  }
-  void check_view(const char* verb, const char* what, const view& x, int heads, int dim) const {
-    if (x.rows() != n_ || x.heads() != heads || x.dim() != dim)
-      throw shape_error(std::string("tersekv::step::") + verb + ": " + what + " is " + x.describe() + ", must be [" +
-                        std::to_string(n_) + ", " + std::to_string(heads) + ", " + std::to_string(dim) + "]");
   }
   void check_finite(const char* verb, const char* what, int layer, const view& x) {
     std::vector<float>& row = work_->row;
@@ -275,6 +238,7 @@ class basic_step {
 
   basic_sequence<Core>& sequence_;
   Core& core_;
+  detail::step_checks check_;
   int n_;
   step_options options_;
   std::unique_ptr<typename Core::workspace> work_;

@@ -68,6 +68,7 @@
 #include <tersekv/share/yoco.hpp>
 #include <tersekv/signals.hpp>
 #include <tersekv/step.hpp>
+#include <tersekv/step_checks.hpp>
 #include <tersekv/transform/hadamard.hpp>
 #include <tersekv/trim.hpp>
 #include <tersekv/version.hpp>
