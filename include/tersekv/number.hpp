@@ -73,6 +73,16 @@ TERSEKV_HD constexpr half from_float<half>(float x) {
   return {static_cast<std::uint16_t>(sign | (a >> 13))};
 }
 
+/// a * b, rounded on its own: device compilers would make one operation of it and an addition that follows, and then
+/// codes and decoded numbers would depend on the processor.
+TERSEKV_HD inline float product(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 /// out[i] = in[i] for i < n, widened.
 template <class T>
 inline void widen(const T* in, int n, float* out) {

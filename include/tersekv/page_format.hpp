@@ -35,11 +35,12 @@ struct page_format {
   /// Bytes of a page as the pool allocates it.
   std::size_t bytes() const { return bytes_; }
 
-  std::byte* summary(std::byte* page) const { return page + summary_offset_; }
-  const std::byte* summary(const std::byte* page) const { return page + summary_offset_; }
+  TERSEKV_HD std::byte* summary(std::byte* page) const { return page + summary_offset_; }
+  TERSEKV_HD const std::byte* summary(const std::byte* page) const { return page + summary_offset_; }
 
   /// The tile of values.
-  const std::byte* values_of(const std::byte* page) const { return page + value_offset_; }
+  TERSEKV_HD std::byte* values_of(std::byte* page) const { return page + value_offset_; }
+  TERSEKV_HD const std::byte* values_of(const std::byte* page) const { return page + value_offset_; }
 
   /// Rows first .. first + count of the page = k[count, key_dim], v[count, value_dim]; multiples of span.
   void encode(std::byte* page, int first, int count, const float* k, const float* v) const {

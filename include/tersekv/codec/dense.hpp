@@ -22,7 +22,8 @@ struct dense_format : detail::row_planes<dense_format<T>> {
   static constexpr int span = 1;
   static constexpr bool opens = true;
   void check(int) const {}
-  std::array<std::size_t, 1> planes(int dim) const { return {sizeof(T) * static_cast<std::size_t>(dim)}; }
+  TERSEKV_HD static constexpr std::size_t row_bytes(int dim) { return sizeof(T) * static_cast<std::size_t>(dim); }
+  std::array<std::size_t, 1> planes(int dim) const { return {row_bytes(dim)}; }
 
   void encode(const float* x, int dim, std::byte* tile, int, int first, int count) const {
     narrow(x, count * dim, reinterpret_cast<T*>(tile) + first * dim);

@@ -15,18 +15,6 @@
 
 namespace tersekv {
 
-namespace detail {
-/// With its sign; the first of them, as in ggml.
-inline float largest_magnitude(const float* x, int n) {
-  const auto [smallest, largest] = range_of(x, n);
-  if (largest != -smallest) return largest > -smallest ? largest : smallest;
-  if (largest == 0) return 0;  // never -0
-  for (int i = 0; i < n; ++i)
-    if (x[i] == largest || x[i] == smallest) return x[i];
-  return largest;
-}
-}  // namespace detail
-
 /// Tile [rows, dim / block] of { step f16, codes [block] }: a row is a ggml row. Codes of 8 bits are in order; of 4
 /// bits, channel j is the low half of byte j and channel j + 16 the high one.
 template <class Grid>
@@ -42,13 +30,16 @@ struct ggml_rows : detail::row_planes<ggml_rows<Grid>> {
     detail::require_multiple(Grid::name, dim, block);
     detail::require_few(Grid::name, dim);
   }
-  std::array<std::size_t, 1> planes(int dim) const { return {static_cast<std::size_t>(dim / block) * block_bytes}; }
+  TERSEKV_HD static constexpr std::size_t row_bytes(int dim) {
+    return static_cast<std::size_t>(dim / block) * block_bytes;
+  }
+  std::array<std::size_t, 1> planes(int dim) const { return {row_bytes(dim)}; }
 
   void encode(const float* x, int dim, std::byte* tile, int, int first, int count) const {
     std::byte* to = tile + planes(dim)[0] * static_cast<std::size_t>(first);
     for (const float* end = x + count * dim; x != end; x += block, to += block_bytes) {
       block_codes u;
-      detail::store_half(to, Grid::encode(x, u.data()).step);
+      detail::store_half(to, detail::encode_group<Grid>(x, block, u.data()).step);
       if constexpr (Grid::bits == 4)
         for (std::size_t j = 0; j < half_block; ++j) u[j] = static_cast<std::uint8_t>(u[j] | u[j + half_block] << 4);
       std::memcpy(to + 2, u.data(), block_bytes - 2);
@@ -70,6 +61,13 @@ struct ggml_rows : detail::row_planes<ggml_rows<Grid>> {
         for (int i = 0; i < block; ++i) x[i] = Grid::value(u[static_cast<std::size_t>(i)], step, 0.0f);
       }
     }
+  }
+  /// One number, as decode gives it.
+  TERSEKV_HD float value(const std::byte* tile, int, int dim, int row, int channel) const {
+    const int i = channel % block, at = Grid::bits == 4 ? i % (block / 2) : i;
+    const std::byte* from = tile + static_cast<std::size_t>(row * (dim / block) + channel / block) * block_bytes;
+    const auto u = static_cast<std::uint32_t>(from[2 + at]);
+    return Grid::value(Grid::bits == 8 ? u : i < block / 2 ? u & 15u : u >> 4, detail::load_half(from), 0.0f);
   }
 
  private:

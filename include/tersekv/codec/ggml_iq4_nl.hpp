@@ -27,6 +27,15 @@
 
 namespace tersekv {
 
+namespace detail {
+/// Levels first .. first + 8, one to a byte. Device code has no tables.
+constexpr std::uint64_t eight_levels(const std::array<std::int8_t, 16>& levels, std::size_t first) {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < 8; ++i) bytes |= std::uint64_t{static_cast<std::uint8_t>(levels[first + i])} << (8 * i);
+  return bytes;
+}
+}  // namespace detail
+
 namespace grid {
 
 /// x' = step * level[u], u = 0 .. 15; Levels: `name` and 16 ascending `levels`, of which the first is largest in
@@ -38,34 +47,34 @@ struct levels16 {
   static constexpr std::uint32_t bias_flip = 0;
   static constexpr std::array<std::int8_t, 16> table = Levels::levels;
 
-  static scale encode(const float* x, std::uint8_t* codes) {
-    const float most = detail::largest_magnitude(x, block);
-    if (most < 1e-15f && most > -1e-15f) {
-      for (int i = 0; i < block; ++i) codes[i] = 8;
-      return {};
-    }
-    float d = most / table[0];
-    const float inverse = 1 / d;
-    for (int i = 0; i < block; ++i) codes[i] = nearest(x[i] * inverse);
+  TERSEKV_HD static float step(float most) { return most < 1e-15f && most > -1e-15f ? 0.0f : most / first; }
+  TERSEKV_HD static float inverse(float step) { return step != 0 ? 1 / step : 0.0f; }
+  TERSEKV_HD static std::uint32_t code(float x, float, float inverse) { return nearest(product(x, inverse)); }
+  struct refined_step {
     float dot = 0, norm = 0;  // summed in ggml's order
-    for (int i = 0; i < block; ++i) {
-      const float level = table[codes[i]], weight = x[i] * x[i];
-      dot += weight * level * x[i];
-      norm += weight * level * level;
+    TERSEKV_HD void add(float x, std::uint32_t u) {
+      const float l = level(u), weight = product(x, x), part = product(weight, l);
+      dot += product(part, x);
+      norm += product(part, l);
     }
-    constexpr float finite = std::numeric_limits<float>::max();
-    if (norm <= finite && dot <= finite && dot >= -finite) d = dot / norm;
-    return {from_float<half>(d), half{}};
-  }
-  TERSEKV_HD static constexpr float value(std::uint32_t u, float step, float) {
-    return step * static_cast<float>(table[u]);
-  }
+    TERSEKV_HD float step(float first) const {
+      const bool finite = norm <= largest_float && dot <= largest_float && dot >= -largest_float;
+      return first != 0 && finite ? dot / norm : first;
+    }
+  };
+  TERSEKV_HD static constexpr float value(std::uint32_t u, float step, float) { return step * level(u); }
   /// Of two levels at the same distance the larger.
-  static constexpr std::uint8_t nearest(float x) {
+  TERSEKV_HD static constexpr std::uint8_t nearest(float x) {
     int u = 0;
-    for (std::size_t k = 0; k + 1 < table.size(); ++k)
-      u += x >= 0.5f * static_cast<float>(table[k] + table[k + 1]);  // exact
+    for (std::uint32_t k = 0; k < 15; ++k) u += x >= 0.5f * (level(k) + level(k + 1));  // exact
     return static_cast<std::uint8_t>(u);
+  }
+
+ private:
+  static constexpr float first = table[0], largest_float = std::numeric_limits<float>::max();
+  static constexpr std::uint64_t lower = detail::eight_levels(table, 0), upper = detail::eight_levels(table, 8);
+  TERSEKV_HD static constexpr float level(std::uint32_t u) {
+    return static_cast<float>(static_cast<std::int8_t>((u < 8 ? lower : upper) >> (u % 8 * 8)));
   }
 };
 

@@ -29,15 +29,14 @@ struct ggml4 {
   static constexpr int bits = 4, numbers = 1, offset = 8, block = 32;
   static constexpr std::uint32_t bias_flip = 0;
 
-  static scale encode(const float* x, std::uint8_t* codes) {
-    const float d = detail::largest_magnitude(x, block) / -8.0f;
-    float inverse = d != 0 ? 1.0f / d : 0.0f;
-    if (inverse > 3e38f || inverse < -3e38f) inverse = 0;  // |d| far below the smallest f16
-    for (int i = 0; i < block; ++i) {
-      const float scaled = x[i] * inverse;  // within +-8; from 6.5 on the code is 15
-      codes[i] = static_cast<std::uint8_t>(static_cast<int>((scaled < 7.0f ? scaled : 7.0f) + 8.5f));
-    }
-    return {from_float<half>(d), half{}};
+  TERSEKV_HD static float step(float most) { return most / -8.0f; }
+  TERSEKV_HD static float inverse(float step) {
+    const float x = step != 0 ? 1.0f / step : 0.0f;
+    return x > 3e38f || x < -3e38f ? 0.0f : x;  // |step| far below the smallest f16
+  }
+  TERSEKV_HD static std::uint32_t code(float x, float, float inverse) {
+    const float scaled = product(x, inverse);  // within +-8; from 6.5 on the code is 15
+    return static_cast<std::uint32_t>(static_cast<int>((scaled < 7.0f ? scaled : 7.0f) + 8.5f));
   }
   TERSEKV_HD static constexpr float value(std::uint32_t u, float step, float) {
     return step * static_cast<float>(static_cast<std::int32_t>(u) - offset);

@@ -28,19 +28,16 @@ struct ggml8 {
   static constexpr int bits = 8, numbers = 1, offset = 128, block = 32;
   static constexpr std::uint32_t bias_flip = 128;
 
-  static scale encode(const float* x, std::uint8_t* codes) {
-    const auto [smallest, largest] = detail::range_of(x, block);
-    const float top = largest > -smallest ? largest : -smallest;
-    const float d = top > 0 ? top / 127.0f : 0.0f;  // not -0
-    float inverse = d > 0 ? 1.0f / d : 0.0f;
-    if (inverse > 3e38f) inverse = 0;  // d far below the smallest f16
-    for (int i = 0; i < block; ++i) {
-      const float scaled = x[i] * inverse;  // within +-127, or some roundings above
-      const int whole = static_cast<int>(scaled);
-      const float rest = scaled - static_cast<float>(whole);  // halves go away from zero
-      codes[i] = static_cast<std::uint8_t>(whole + static_cast<int>(rest + rest));
-    }
-    return {from_float<half>(d), half{}};
+  TERSEKV_HD static float step(float most) { return (most < 0 ? -most : most) / 127.0f; }
+  TERSEKV_HD static float inverse(float step) {
+    const float x = step > 0 ? 1.0f / step : 0.0f;
+    return x > 3e38f ? 0.0f : x;  // step far below the smallest f16
+  }
+  TERSEKV_HD static std::uint32_t code(float x, float, float inverse) {
+    const float scaled = product(x, inverse);  // within +-127, or some roundings above
+    const int whole = static_cast<int>(scaled);
+    const float rest = scaled - static_cast<float>(whole);  // halves go away from zero
+    return static_cast<std::uint8_t>(whole + static_cast<int>(rest + rest));
   }
   TERSEKV_HD static constexpr float value(std::uint32_t u, float step, float) {
     return step * static_cast<float>(static_cast<std::int32_t>(u ^ bias_flip) - offset);

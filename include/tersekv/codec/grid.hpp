@@ -10,8 +10,10 @@
 //   bias_flip        layouts of quads write u = code ^ bias_flip, so that u counts from 0
 //   offset           one number: x' = step * (u - offset); two: x' = step * u + low
 //   table            only where levels are not uniform: x' = step * table[u]
-// and fit, code and value below. A grid that looks at more than a group's ends has instead of fit and code `block`, the
-// channels of every group, and `encode(x[block], codes[block])`, which gives what is stored.
+// and fit, code and value below. The grids of ggml have `block`, the channels of every group, and instead of fit
+//   step(most)       of the number of largest magnitude, with its sign, before it is rounded to 16 bit
+//   inverse(step)    for code, which knows the step that is not rounded
+//   refined_step     optional: add(x, u) in order of channels, then step(first) is the step that is stored
 #pragma once
 #include <cstdint>
 
@@ -65,6 +67,7 @@ struct affine {
 
   /// smallest, largest of the group.
   TERSEKV_HD static constexpr scale fit(float smallest, float largest) {
+    smallest += 0.0f;  // not -0: which of two zeros is the smallest depends on the order of comparing
     if (!(largest > smallest)) return {half{}, from_float<half>(smallest)};
     const half low = round_down(smallest);
     return {round_up((largest - to_float(low)) / static_cast<float>(top)), low};
@@ -72,8 +75,8 @@ struct affine {
   TERSEKV_HD static constexpr std::uint32_t code(float x, float low, float inverse) {
     return rounded(clamp((x - low) * inverse, 0.0f, static_cast<float>(top))) & top;
   }
-  TERSEKV_HD static constexpr float value(std::uint32_t u, float step, float low) {
-    return step * static_cast<float>(static_cast<std::int32_t>(u)) + low;
+  TERSEKV_HD static float value(std::uint32_t u, float step, float low) {
+    return product(step, static_cast<float>(static_cast<std::int32_t>(u))) + low;
   }
 };
 

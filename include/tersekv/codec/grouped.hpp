@@ -23,7 +23,15 @@ namespace detail {
 template <class Grid>
 grid::scale encode_group(const float* x, int n, std::uint8_t* codes) {
   if constexpr (requires { Grid::block; }) {
-    return Grid::encode(x, codes);
+    const float step = Grid::step(largest_magnitude(x, n)), inverse = Grid::inverse(step);
+    for (int i = 0; i < n; ++i) codes[i] = static_cast<std::uint8_t>(Grid::code(x[i], 0.0f, inverse));
+    if constexpr (requires { typename Grid::refined_step; }) {
+      typename Grid::refined_step refined;
+      for (int i = 0; i < n; ++i) refined.add(x[i], codes[i]);
+      return {from_float<half>(refined.step(step)), half{}};
+    } else {
+      return {from_float<half>(step), half{}};
+    }
   } else {
     const auto [smallest, largest] = range_of(x, n);
     const grid::scale scale = Grid::fit(smallest, largest);
@@ -46,6 +54,9 @@ struct grouped_format {
   using codes = code_plane<Layout, Grid::bits>;
   static constexpr int span = 1, group_size = Group;
   static constexpr bool opens = Reopen::opens;
+  /// Of every code, as it is stored.
+  static constexpr std::uint8_t flip =
+      std::same_as<Layout, tersekv::layout::rows> ? 0 : static_cast<std::uint8_t>(Grid::bias_flip);
 
   constexpr explicit grouped_format(const char* codec = Grid::name) : codec_(codec) {}
 
@@ -125,8 +136,6 @@ struct grouped_format {
 
  private:
   using row_codes = std::array<std::uint8_t, detail::most_channels>;
-  static constexpr std::uint8_t flip =
-      std::same_as<Layout, tersekv::layout::rows> ? 0 : static_cast<std::uint8_t>(Grid::bias_flip);
 
   const char* codec_;  // for messages
 };

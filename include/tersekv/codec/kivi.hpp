@@ -44,11 +44,6 @@ struct channel_planes {
   void check(int dim) const { require_few("kivi", dim); }
   std::size_t bytes(int rows, int dim) const { return lows_at(rows, dim) + plane(rows, dim); }
 
- protected:
-  static constexpr int piece = 64;  // channels at a time
-  static constexpr auto size = static_cast<std::size_t>(piece);
-  using floats = std::array<float, size>;
-
   /// Where the numbers of channel `c` of span `s` stand.
   struct place {
     std::size_t step, low;
@@ -57,6 +52,11 @@ struct channel_planes {
                2 * (static_cast<std::size_t>(s) * static_cast<std::size_t>(dim) + static_cast<std::size_t>(c))),
           low(step + plane(rows, dim)) {}
   };
+
+ protected:
+  static constexpr int piece = 64;  // channels at a time
+  static constexpr auto size = static_cast<std::size_t>(piece);
+  using floats = std::array<float, size>;
 
   /// Finds and stores the grids of x[span, n] with rows `dim` apart, n <= piece; and as Grid::code wants them.
   static void fit(const float* x, int dim, int n, std::byte* tile, const place& at, float* low, float* inverse) {
@@ -117,6 +117,7 @@ struct channel_format : detail::channel_planes<Grid, Span, code_plane<Layout, Gr
   using layout = Layout;
   static constexpr int span = Span;
   static constexpr bool opens = Reopen::opens;
+  using place = typename detail::channel_planes<Grid, Span, code_plane<Layout, Grid::bits>>::place;
 
   void encode(const float* x, int dim, std::byte* tile, int rows, int first, int count) const {
     std::array<float, detail::most_channels> low, inverse;
@@ -157,7 +158,6 @@ struct channel_format : detail::channel_planes<Grid, Span, code_plane<Layout, Gr
  private:
   using codes = code_plane<Layout, Grid::bits>;
   using base = detail::channel_planes<Grid, Span, codes>;
-  using place = typename base::place;
 };
 
 /// Words along tokens, as the paper's kernels read them.
@@ -168,6 +168,8 @@ struct channel_format<Grid, Span, Reopen, layout::rows>
   using layout = tersekv::layout::rows;
   static constexpr int span = Span;
   static constexpr bool opens = Reopen::opens;
+  static constexpr int words = detail::token_words<Grid::bits, Span>::words;  // of a channel
+  using place = typename detail::channel_planes<Grid, Span, detail::token_words<Grid::bits, Span>>::place;
 
   void encode(const float* x, int dim, std::byte* tile, int rows, int first, int count) const {
     for (int s = first / span; s < (first + count) / span; ++s, x += span * dim)
@@ -184,17 +186,26 @@ struct channel_format<Grid, Span, Reopen, layout::rows>
       r += end - t;
     }
   }
+  /// One number, as decode gives it.
+  TERSEKV_HD float value(const std::byte* tile, int rows, int dim, int row, int channel) const {
+    const place at(rows, dim, row / span, channel);
+    const std::byte* from = tile + words_at(dim, row / span, channel);
+    const int bit = row % span * Grid::bits, shift = bit % 32;
+    std::uint64_t word = 0;
+    std::memcpy(&word, from + bit / 32 * 4, shift + Grid::bits > 32 ? 8 : 4);
+    return Grid::value(static_cast<std::uint32_t>(word >> shift) & Grid::top, detail::load_half(tile + at.step),
+                       detail::load_half(tile + at.low));
+  }
+  /// Where the words of channel `c` of span `s` begin.
+  TERSEKV_HD static std::size_t words_at(int dim, int s, int c) {
+    return codes::bytes(s * span, dim) + 4 * static_cast<std::size_t>(c * words);
+  }
 
  private:
   using codes = detail::token_words<Grid::bits, Span>;
   using base = detail::channel_planes<Grid, Span, codes>;
-  using place = typename base::place;
   using floats = typename base::floats;
-  static constexpr int words = codes::words;
   static constexpr auto size = base::size;
-  static std::size_t words_at(int dim, int s, int c) {
-    return codes::bytes(s * span, dim) + 4 * static_cast<std::size_t>(c * words);
-  }
 
   /// x[span, n] with rows `dim` apart: channels c0 .. c0 + n of span `s`.
   static void encode_piece(const float* x, int dim, int n, std::byte* tile, int rows, int s, int c0) {

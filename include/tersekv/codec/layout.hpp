@@ -172,13 +172,14 @@ struct code_plane<layout::token_quads, Bits> {
   TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
     return detail::code_in_block<Bits>(plane + lane(dim, row), depth(dim), channel);
   }
-
- private:
-  static constexpr int stride = 4 * detail::block_lanes;  // between the words of a lane
+  /// Where the words of a row begin, `stride` bytes apart.
   TERSEKV_HD static constexpr std::size_t lane(int dim, int row) {
     return static_cast<std::size_t>(row / detail::block_lanes) * block::bytes(depth(dim)) +
            static_cast<std::size_t>(row % detail::block_lanes * 4);
   }
+  static constexpr int stride = 4 * detail::block_lanes;
+
+ private:
   /// One word of a plane: bits Low .. Low + Width of 32 / Width codes, the first four of them lowest in their bytes.
   template <int Low, int Width>
   static void store_word(const std::uint8_t* codes, std::byte* to) {
@@ -234,11 +235,14 @@ struct code_plane<layout::channel_quads, Bits> {
     std::memcpy(codes + c, rest, static_cast<std::size_t>(dim - c));
   }
   TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
-    return detail::code_in_block<Bits>(plane + first_block(dim, row) +
-                                           channel / detail::block_lanes * static_cast<int>(block_bytes) +
-                                           channel % detail::block_lanes * 4,
-                                       detail::value_rows, row % detail::value_rows);
+    return detail::code_in_block<Bits>(plane + lane(dim, row, channel), detail::value_rows, row % detail::value_rows);
   }
+  /// Where the words of a channel begin in the block that holds the row, `stride` bytes apart.
+  TERSEKV_HD static constexpr std::size_t lane(int dim, int row, int channel) {
+    return first_block(dim, row) + static_cast<std::size_t>(channel / detail::block_lanes) * block_bytes +
+           static_cast<std::size_t>(channel % detail::block_lanes * 4);
+  }
+  static constexpr int stride = 4 * detail::block_lanes;
 
  private:
   static constexpr std::size_t block_bytes = block::bytes(detail::value_rows);

@@ -10,7 +10,9 @@
 
 namespace tersekv::detail {
 
-TERSEKV_HD constexpr std::size_t packed_bytes(int codes, int bits) { return (static_cast<std::size_t>(codes * bits) + 7) / 8; }
+TERSEKV_HD constexpr std::size_t packed_bytes(int codes, int bits) {
+  return (static_cast<std::size_t>(codes * bits) + 7) / 8;
+}
 
 /// Eight codes, one in each byte of a word, move to its lowest 8 * Bits bits: pairs, then quadruples, then all eight.
 template <int Bits>
@@ -119,6 +121,21 @@ inline interval range_of(const float* x, int n) {
       high[j] = high[j + w] > high[j] ? high[j + w] : high[j];
     }
   return {low[0], high[0]};
+}
+
+/// The number of largest magnitude of a range, with its sign: of two, the one that `first` has. Never -0.
+TERSEKV_HD inline float largest_magnitude(interval r, float first) {
+  if (r.largest != -r.smallest) return r.largest > -r.smallest ? r.largest : r.smallest;
+  return r.largest == 0 ? 0.0f : first;
+}
+/// Of x[n]; the first of them, as in ggml.
+inline float largest_magnitude(const float* x, int n) {
+  const interval r = range_of(x, n);
+  float first = r.largest;
+  if (r.largest == -r.smallest)
+    for (int i = n; i-- > 0;)
+      if (x[i] == r.largest || x[i] == r.smallest) first = x[i];
+  return largest_magnitude(r, first);
 }
 
 }  // namespace tersekv::detail

@@ -43,14 +43,15 @@ struct quest {
   std::size_t bytes(int key_dim) const { return 2 * sizeof(half) * static_cast<std::size_t>(key_dim); }
   /// summary: min [key_dim], then max [key_dim], rounded outwards.
   void summarize(std::byte* summary, const float* keys, int count, int key_dim, bool fresh) const {
-    half* least = reinterpret_cast<half*>(summary);
-    half* most = least + key_dim;
     for (int r = 0; r < count; ++r, fresh = false)
-      for (int c = 0; c < key_dim; ++c) {
-        const float x = keys[r * key_dim + c];
-        if (fresh || x < to_float(least[c])) least[c] = not_above(x);
-        if (fresh || x > to_float(most[c])) most[c] = not_below(x);
-      }
+      for (int c = 0; c < key_dim; ++c) add(summary, key_dim, c, keys[r * key_dim + c], fresh);
+  }
+  /// The same for one channel of one row.
+  TERSEKV_HD static void add(std::byte* summary, int key_dim, int c, float x, bool fresh) {
+    half* least = reinterpret_cast<half*>(summary) + c;
+    half* most = least + key_dim;
+    if (fresh || x < to_float(*least)) *least = not_above(x);
+    if (fresh || x > to_float(*most)) *most = not_below(x);
   }
   /// The largest u_p over queries [count, stride].
   float bound(const float* queries, int count, int stride, const std::byte* summary, int key_dim) const {
@@ -94,12 +95,12 @@ struct quest {
 
  private:
   /// The smallest half that is not below x.
-  static half not_below(float x) {
+  TERSEKV_HD static half not_below(float x) {
     half h = from_float<half>(x);
     if (to_float(h) < x) h.bits = static_cast<std::uint16_t>(h.bits + ((h.bits & 0x8000u) ? -1 : 1));
     return h;
   }
-  static half not_above(float x) {
+  TERSEKV_HD static half not_above(float x) {
     half h = not_below(-x);
     h.bits ^= 0x8000u;
     return h;

@@ -51,7 +51,15 @@ struct hadamard {
   void restore_key(float* x, int dim) const { backward(x, dim); }
 
   /// The largest power of two that divides dim.
-  static constexpr int block(int dim) { return dim & -dim; }
+  TERSEKV_HD static constexpr int block(int dim) { return dim & -dim; }
+  /// Signs of the channels 64 i .. 64 i + 63, 1 = negative: one number of splitmix64. Not for seed 0.
+  TERSEKV_HD std::uint64_t signs(int i) const {
+    const std::uint64_t state =
+        static_cast<std::uint64_t>(seed) + (static_cast<std::uint64_t>(i) + 1) * 0x9e3779b97f4a7c15u;
+    std::uint64_t bits = (state ^ state >> 30) * 0xbf58476d1ce4e5b9u;
+    bits = (bits ^ bits >> 27) * 0x94d049bb133111ebu;
+    return bits ^ bits >> 31;
+  }
 
  private:
   void forward(float* x, int dim) const {
@@ -87,14 +95,10 @@ struct hadamard {
     x[4] = c4 + c5, x[5] = c4 - c5, x[6] = c6 + c7, x[7] = c6 - c7;
   }
 
-  /// x <- diag(signs) x; 64 signs come from one number of splitmix64.
+  /// x <- diag(signs) x
   void flip(float* x, int dim) const {
-    auto state = static_cast<std::uint64_t>(seed);
     for (int b = 0; b < dim; b += 64) {
-      state += 0x9e3779b97f4a7c15u;
-      std::uint64_t bits = (state ^ state >> 30) * 0xbf58476d1ce4e5b9u;
-      bits = (bits ^ bits >> 27) * 0x94d049bb133111ebu;
-      bits ^= bits >> 31;
+      const std::uint64_t bits = signs(b / 64);
       const int n = dim - b < 64 ? dim - b : 64;
       for (int i = 0; i < n; ++i) {
         const auto sign = static_cast<std::uint32_t>(bits >> i) << 31;
