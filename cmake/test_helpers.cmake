@@ -12,6 +12,8 @@ function(tersekv_test_programs extension suffix)
     string(REPLACE "/" "" program "${folder}")
     if(NOT program)
       set(program core)
+    elseif(file MATCHES "^backend/cuda/")  # these run on the harness of tests/simt
+      set(program cuda)
     endif()
     set(program ${program}${suffix}_tests)
     if(NOT TARGET ${program})
