@@ -114,10 +114,14 @@ inline std::string text(const lane& l) {
   return "thread " + text(l.index) + " in " + (l.waits_in ? l.waits_in + (" at " + text(l.where)) : "the kernel");
 }
 
-/// Ends the launch with a fault. Fibers are left where they are.
-[[noreturn]] inline void fail(const std::string& what) {
+inline std::string text(const char* s) { return s; }
+inline std::string text(std::size_t n) { return std::to_string(n); }
+
+/// Ends the launch with a fault, whose parts own nothing: the fibers are left where they are.
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
   lane& me = *self;
-  me.block->fault = what + ": block " + text(me.block->index) + ", " + text(me);
+  me.block->fault = (text(parts) + ... + ": ") + "block " + text(me.block->index) + ", " + text(me);
   for (;;) run(me, nullptr);
 }
 

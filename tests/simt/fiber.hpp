@@ -8,8 +8,10 @@
 
 #include "simt/sanitizers.hpp"
 #if !defined(__x86_64__)
-#include <ucontext.h>
 #define SIMT_UCONTEXT 1
+#endif
+#if defined(SIMT_UCONTEXT)
+#include <ucontext.h>
 #endif
 
 #if !defined(SIMT_UCONTEXT)

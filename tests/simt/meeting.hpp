@@ -3,7 +3,6 @@
 #pragma once
 #include <bit>
 #include <cstring>
-#include <string>
 #include <type_traits>
 
 #include "simt/block.hpp"
@@ -22,7 +21,7 @@ inline void sync_block(place where) {
     me.where = where;
     if (b.arrived++ == 0) b.first_at_barrier = &me;
     if (b.first_at_barrier->where != where)
-      fail("threads of a block meet in different barriers, also " + text(b.first_at_barrier->where));
+      fail("threads of a block meet in different barriers, also ", b.first_at_barrier->where);
     if (b.alive != b.lanes.size()) fail("a thread waits for others that have ended");
     if (b.arrived == b.alive) {
       b.arrived = 0;
@@ -52,8 +51,7 @@ void meet(unsigned mask, const char* what, place where, const void* in, void* ou
     m.what = what;
   }
   if (m.mask != mask) fail("lanes of a warp meet with different masks");
-  if (std::strcmp(m.what, what) != 0)
-    fail(std::string("lanes of a warp meet in different collectives, also ") + m.what);
+  if (std::strcmp(m.what, what) != 0) fail("lanes of a warp meet in different collectives, also ", m.what);
   m.arrived |= 1u << me.number;
   m.in[me.number] = in;
   m.out[me.number] = out;

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstring>
 #include <set>
-#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -18,7 +17,7 @@ inline void check_aligned(const void* p, std::size_t bytes, const char* what, pl
   if (reinterpret_cast<std::uintptr_t>(p) % bytes == 0) return;
   self->waits_in = what;
   self->where = where;
-  fail("an address is not a multiple of " + std::to_string(bytes) + " bytes");
+  fail("an address is not a multiple of ", bytes, " bytes");
 }
 
 // ------------------------------------------------------------------------------------------------ asynchronous copies

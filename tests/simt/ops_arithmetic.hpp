@@ -16,6 +16,7 @@ inline std::uint16_t nearest(double x, int digits) {
   const int bias = digits == 10 ? 15 : 127, infinity = (2 * bias + 1) << digits;
   const unsigned sign = std::signbit(x) ? 0x8000u : 0u;
   if (std::isnan(x)) return 0x7fff;
+  if (x == 0) return static_cast<std::uint16_t>(sign);
   if (std::isinf(x)) return static_cast<std::uint16_t>(sign | static_cast<unsigned>(infinity));
   int exponent = 0;
   std::frexp(x, &exponent);                 // |x| = f 2^exponent, f in [0.5, 1)
