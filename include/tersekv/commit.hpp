@@ -14,17 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include <tersekv/commit_request.hpp>
 #include <tersekv/signals.hpp>
 
 namespace tersekv::detail {
-
-struct commit_request {
-  int tokens;    // of the step
-  int accepted;  // of them, to be committed
-  int kept;      // queries that the step was allowed to observe
-  int observed;  // of them, those of accepted tokens
-  bool more, decode;
-};
 
 template <class Core, class Sequence>
 class commit_job {
@@ -33,14 +26,8 @@ class commit_job {
       : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads) {}
 
   void run() {
-    if (request_.accepted < request_.tokens && request_.tokens > separate_queries &&
-        (Core::needs_logits || Core::needs_window))
-      throw usage_error("tersekv::step::commit: " + std::to_string(request_.accepted) + " of " +
-                        std::to_string(request_.tokens) +
-                        " tokens accepted, but this recipe observes attention, which is "
-                        "kept per query only for steps of up to " +
-                        std::to_string(separate_queries) + " tokens");
-    due_ = trim_is_due();
+    request_.check_observed(Core::needs_logits || Core::needs_window);
+    due_ = request_.trim_is_due(core_.evict.when, sequence_.in_prompt_, sequence_.decoded_);
     for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
     buffer<half> ring = next_ring();
     {
@@ -65,13 +52,6 @@ class commit_job {
   int seen() const { return sequence_.length_ + request_.accepted; }
 
   // ------------------------------------------------------------------------------------------------------------- when
-  bool is_prompt() const { return request_.more || sequence_.in_prompt_ || (request_.tokens > 1 && !request_.decode); }
-  bool trim_is_due() const {
-    const trigger when = core_.evict.when;
-    if (request_.more) return when.chunks;
-    if (is_prompt()) return when.prompt_end;
-    return when.every > 0 && (sequence_.decoded_ + request_.accepted) / when.every > sequence_.decoded_ / when.every;
-  }
   bool expires(int slot) {
     const int retained = core_.plan.retained(slot);
     if (retained == 0) return false;
@@ -230,7 +210,9 @@ class commit_job {
     work_.blocks.give_back(std::move(scratch));
   }
 
-  int first_kept_query() const { return request_.kept - kept_queries(core_, request_.tokens, request_.kept); }
+  int first_kept_query() const {
+    return request_.kept - kept_queries(core_.query_window(), request_.tokens, request_.kept);
+  }
   /// Of the newest queries: those of this step, and those of earlier chunks.
   std::pair<int, int> window_queries() const {
     const int own = std::max(0, std::min(request_.observed - first_kept_query(), core_.query_window()));
@@ -475,7 +457,7 @@ class commit_job {
     sequence_.ring_queries_ = ring_queries_;
     sequence_.ring_position_ = ring_position_;
     for (const int i : folded_) sequence_.merge_state_[at(i)] = next_state_[at(i)];
-    if (!is_prompt()) sequence_.decoded_ += request_.accepted;
+    if (!request_.is_prompt(sequence_.in_prompt_)) sequence_.decoded_ += request_.accepted;
     sequence_.length_ += request_.accepted;
     sequence_.in_prompt_ = request_.more;
   }

@@ -7,13 +7,11 @@
 #include <span>
 #include <vector>
 
+#include <tersekv/commit_request.hpp>
 #include <tersekv/core.hpp>
 
 namespace tersekv::detail {
 
-/// Steps of at most this many tokens keep the mass of every query apart, so that a step may be accepted in part.
-inline constexpr int separate_queries = 64;
-constexpr int signal_rows(int n) { return n <= separate_queries ? n : 2; }  // otherwise: the sum, and the last query
 /// Blocks of a longer step sum mass in so many lanes per head, which are added in order: the same bits for any number
 /// of threads.
 inline constexpr int mass_lanes = 16;
@@ -193,17 +191,12 @@ bool attends_packed(const model_shape& shape, int n) {
   return n == 1 || (n <= separate_queries && n * shape.group() <= decode_attention<Core>::most_rows_of_queries);
 }
 
-/// How many of the observed queries a step of n tokens keeps: enough for every number of accepted tokens.
-template <class Core>
-int kept_queries(const Core& core, int n, int observed) {
-  return n <= separate_queries ? observed : std::min(core.query_window(), observed);
-}
-
 /// Keeps the newest observed queries of this layer, [queries, query_heads, head_dim], not scaled.
 template <class Core>
 void keep_queries(const Core& core, typename Core::workspace& work, int layer, const view& q, int observed) {
   if constexpr (Core::needs_window) {
-    const int keep = kept_queries(core, q.rows(), observed), heads = core.shape.query_heads, dim = core.shape.head_dim;
+    const int keep = kept_queries(core.query_window(), q.rows(), observed), heads = core.shape.query_heads,
+              dim = core.shape.head_dim;
     std::vector<float>& to = work.queries[static_cast<std::size_t>(layer)];
     to.resize(static_cast<std::size_t>(keep * heads * dim));
     for (int i = 0; i < keep; ++i)

@@ -29,6 +29,7 @@
 #include <tersekv/codec/layout.hpp>
 #include <tersekv/codec/symmetric.hpp>
 #include <tersekv/commit.hpp>
+#include <tersekv/commit_request.hpp>
 #include <tersekv/compose.hpp>
 #include <tersekv/config.hpp>
 #include <tersekv/core.hpp>
