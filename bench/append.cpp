@@ -16,9 +16,8 @@ void encode(session& s, const std::vector<recipe>& recipes) {
     for (const recipe& r : recipes) all.push_back({.name = r.name, .run = r.encode(some, dim, together)});
     const auto times = interleaved(all, s.seconds(2));
     for (std::size_t i = 0; i < all.size(); ++i) {
-      record r = s.blank(all[i].name, together == 1 ? "encoding row by row" : "encoding 32 rows at a time", {1, 1, dim},
-                         rows, 1);
-      r.time = times[i];
+      record r = s.timed(all[i].name, together == 1 ? "encoding row by row" : "encoding 32 rows at a time", {1, 1, dim},
+                         rows, 1, times[i]);
       r.also["ns_per_value"] = 1e3 * times[i].us / (2.0 * rows * dim);
       r.vs_dense_f16 = times[0].us / times[i].us;
       s.add(r);
@@ -45,14 +44,12 @@ void steps(session& s, const std::vector<recipe>& recipes, head_shape shape) {
                        }
                      }});
     }
-    auto times = interleaved(all, s.seconds(3));
+    const auto times = interleaved(all, s.seconds(3));
     for (std::size_t i = 0; i < all.size(); ++i) {
-      timing& t = times[i];
-      t.us /= steps, t.low /= steps, t.high /= steps;
-      record r = s.blank(all[i].name, n == 1 ? "a step of 1 token" : "a step of 256 tokens", shape, n, 1);
-      r.time = t;
-      r.also["ns_per_value"] = 1e3 * t.us / (2.0 * n * shape.kv_heads * dim);
-      r.vs_dense_f16 = times[0].us / t.us;
+      record r =
+          s.timed(all[i].name, n == 1 ? "a step of 1 token" : "a step of 256 tokens", shape, n, 1, times[i].per(steps));
+      r.also["ns_per_value"] = 1e3 * r.time.us / (2.0 * n * shape.kv_heads * dim);
+      r.vs_dense_f16 = times[0].us / times[i].us;
       s.add(r);
     }
   }
@@ -63,13 +60,11 @@ void steps(session& s, const std::vector<recipe>& recipes, head_shape shape) {
 
 int main(int argc, char** argv) {
   using namespace bench;
-  options wanted;
-  if (const auto code = parse(wanted, "append", argc, argv)) return *code;
-  session s("append", wanted);
-  s.threads().use(1);
-  std::vector<recipe> recipes = all_of_them().codecs;
-  std::erase_if(recipes, [&](const recipe& r) { return !wanted.wants(r.name); });
-  encode(s, recipes);
-  steps(s, recipes, llama3_8b);
-  return s.finish();
+  return run("append", argc, argv, [](session& s) {
+    s.threads().use(1);
+    std::vector<recipe> recipes = all_of_them().codecs;
+    std::erase_if(recipes, [&](const recipe& r) { return !s.wanted().wants(r.name); });
+    encode(s, recipes);
+    steps(s, recipes, llama3_8b);
+  });
 }

@@ -190,8 +190,8 @@ class attend_question {
     for (std::size_t i = 0; i < peers.size(); ++i) us[peers[i].first] = times[1 + held.size() + i].us;
     const auto u = static_cast<std::size_t>(threads);
     const auto add = [&](const std::string& name, std::size_t bytes, const timing& t, const recipe* ours) {
-      record r = session_.blank(name, "", shape, rows, threads);
-      r.time = t, r.bytes = bytes;
+      record r = session_.timed(name, "", shape, rows, threads, t);
+      r.bytes = bytes;
       r.gb_per_s = 1e-3 * static_cast<double>(bytes) / t.us;
       r.of_bandwidth = *r.gb_per_s / bandwidth;
       const double peak = (ours && ours->integer ? session_.on().integer_peak : session_.on().float_peak)[u];
@@ -210,8 +210,8 @@ class attend_question {
       }
       session_.add(r);
     };
-    record read = session_.blank("reading memory", "", shape, rows, threads);
-    read.time = times[0], read.bytes = static_cast<std::size_t>(session_.stream().bytes());
+    record read = session_.timed("reading memory", "", shape, rows, threads, times[0]);
+    read.bytes = static_cast<std::size_t>(session_.stream().bytes());
     read.gb_per_s = bandwidth, read.of_bandwidth = 1;
     session_.add(read);
     for (std::size_t i = 0; i < held.size(); ++i) add(held[i]->name, caches[i]->bytes(), times[1 + i], held[i]);
@@ -232,15 +232,12 @@ class attend_question {
 
 int main(int argc, char** argv) {
   using namespace bench;
-  options wanted;
-  if (const auto code = parse(wanted, "attend", argc, argv)) return *code;
-  session s("attend", wanted);
-  if (!has_ggml) s.note("ggml is not installed here: nothing is compared with it");
-  attend_question question(s);
-  for (const head_shape shape : {llama3_8b, llama2_7b}) {
-    question.find_references(shape);
-    for (const int rows : wanted.rows.empty() ? (wanted.quick ? quick_rows : all_rows) : wanted.rows)
-      question.run(shape, rows);
-  }
-  return s.finish();
+  return run("attend", argc, argv, [](session& s) {
+    if (!has_ggml) s.note("ggml is not installed here: nothing is compared with it");
+    attend_question question(s);
+    for (const head_shape shape : {llama3_8b, llama2_7b}) {
+      question.find_references(shape);
+      for (const int rows : s.rows_or(s.wanted().quick ? quick_rows : all_rows)) question.run(shape, rows);
+    }
+  });
 }

@@ -20,6 +20,9 @@ struct timing {
   double low = 0, high = 0;  // quartiles
   int samples = 0, preempted = 0;
   double best = 0;  // shortest
+
+  /// Of one of n parts of a run.
+  timing per(int n) const { return {us / n, low / n, high / n, samples, preempted, best / n}; }
 };
 
 struct candidate {

@@ -5,9 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "axes.hpp"
-#include "data.hpp"
-#include "record.hpp"
+#include "prompt.hpp"
 
 namespace bench {
 namespace {
@@ -55,37 +53,13 @@ class eigen_reference {
   std::vector<matrix> k_, v_, q_, out_;
 };
 
-/// A cache with `past` rows, and an open step of n tokens.
-struct prompting {
-  kv::any_cache cache;
-  kv::any_sequence sequence;
-  std::vector<float> q, out;
-  std::unique_ptr<kv::any_step> step;
-  head_shape shape;
-  int n;
-
-  prompting(kv::any_cache made, const block_of_rows& block, int past, int tokens)
-      : cache(std::move(made)), sequence(cache.open()), shape(block.shape), n(tokens) {
-    fill(sequence, block, past, true);
-    q = normal(static_cast<std::size_t>(n * shape.query_heads() * dim), 5, 2.0f);
-    out.resize(q.size());
-    step = std::make_unique<kv::any_step>(sequence.step(n));
-    step->append(0, block.keys(0, n), block.values(0, n));
-  }
-  prompting(const prompting&) = delete;
-  void attend() {
-    step->attend(0, kv::view(q.data(), n, shape.query_heads(), dim), kv::view(out.data(), n, shape.query_heads(), dim));
-  }
-};
-
 const char* const recipes_of_prompts[] = {"dense f16", "int8<>", "int4<>", "kivi<2>"};
 
 double prompt_operations(head_shape shape, int past, int n) {
   return 4.0 * shape.query_heads() * dim * n * (past + 0.5 * (n + 1));
 }
 
-/// Microseconds of dense f16.
-double attention(session& s, const block_of_rows& block, int past, int n, int threads) {
+void attention(session& s, const block_of_rows& block, int past, int n, int threads) {
   s.threads().use(threads);
   const head_shape shape = block.shape;
   eigen_reference reference(shape, past, n);
@@ -100,9 +74,8 @@ double attention(session& s, const block_of_rows& block, int past, int n, int th
   }
   const auto times = interleaved(all, s.seconds(6), 3);
   for (std::size_t i = 0; i < all.size(); ++i) {
-    record r =
-        s.blank(all[i].name, std::to_string(n) + " tokens after " + std::to_string(past), shape, past + n, threads);
-    r.time = times[i];
+    record r = s.timed(all[i].name, std::to_string(n) + " tokens after " + std::to_string(past), shape, past + n,
+                       threads, times[i]);
     if (i > 0) {
       r.vs_reference = times[0].us / times[i].us;
       r.vs_dense_f16 = times[1].us / times[i].us;
@@ -111,11 +84,10 @@ double attention(session& s, const block_of_rows& block, int past, int n, int th
     r.also["gflops"] = 1e-3 * prompt_operations(shape, past, n) / times[i].us;
     s.add(r);
   }
-  return times[1].us;
 }
 
 /// The commit that scores, against one that does not; both keep and pack the same rows but for 64.
-void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads, double prompt_us) {
+void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads) {
   s.threads().use(threads);
   const head_shape shape = block.shape;
   constexpr int n = 64;
@@ -131,9 +103,9 @@ void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads
       interleaved({{.name = "plain", .run = [&] { plain->step->commit(); }, .before = [&] { renew(plain, false); }},
                    {.name = "scored", .run = [&] { scored->step->commit(); }, .before = [&] { renew(scored, true); }}},
                   0.01, s.wanted().quick ? 2 : 5);
-  record r = s.blank("snapkv", "window scores and selection at the end of a prompt", shape, rows, threads);
-  r.time = times[1], r.time.us -= times[0].us, r.time.low -= times[0].us, r.time.high -= times[0].us;
-  r.also["of_prompt"] = r.time.us / prompt_us;
+  record r = s.timed("snapkv", "window scores and selection at the end of a prompt", shape, rows, threads, times[1]);
+  for (double* us : {&r.time.us, &r.time.low, &r.time.high}) *us -= times[0].us;
+  r.also["of_prompt"] = r.time.us / attention_of_prompt(s, block, rows);
   s.add(r);
 }
 
@@ -142,16 +114,17 @@ void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads
 
 int main(int argc, char** argv) {
   using namespace bench;
-  options wanted;
-  if (const auto code = parse(wanted, "prompt", argc, argv)) return *code;
-  session s("prompt", wanted);
-  const block_of_rows block(llama3_8b, 2048);
-  const int n = wanted.quick ? 512 : 2048;
-  for (const int threads : s.thread_counts()) {
-    const double us = attention(s, block, 0, n, threads);
-    attention(s, block, 2 * n, n / 4, threads);
-    if (wanted.wants("snapkv")) snapkv_scores(s, block, 2 * n, threads, 4 * us);
-  }
-  s.note("the scores' share is of a prompt of all these rows, taken as four times that of half of them");
-  return s.finish();
+  return run("prompt", argc, argv, [](session& s) {
+    const block_of_rows block(llama3_8b, 2048), one_head({1, 8, dim}, 2048);
+    const int n = s.wanted().quick ? 512 : 2048;
+    for (const int threads : s.thread_counts()) {
+      attention(s, block, 0, n, threads);
+      attention(s, block, 2 * n, n / 4, threads);
+      attention(s, one_head, 0, n, threads);
+      if (s.wanted().wants("snapkv"))
+        for (const int rows :
+             s.rows_or(s.wanted().quick ? std::vector{1024} : std::vector{512, 1024, 4096, 16384, 32768}))
+          snapkv_scores(s, block, rows, threads);
+    }
+  });
 }

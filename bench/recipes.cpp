@@ -28,8 +28,8 @@ void pairs(session& s, const std::string& part, const std::string& share, const 
       all.push_back({.name = recipes[i].name, .run = [c = caches[i].get()] { c->attend(); }});
     const auto times = interleaved(all, s.seconds(3));
     for (std::size_t i = 0; i < recipes.size(); ++i) {
-      record r = s.blank(recipes[i].name, part, block.shape, rows, threads);
-      r.time = times[i + 1], r.bytes = caches[i]->bytes();
+      record r = s.timed(recipes[i].name, part, block.shape, rows, threads, times[i + 1]);
+      r.bytes = caches[i]->bytes();
       if (i % 2 == 1) {
         const double without = times[i].us;
         if (share == "signal_share")
@@ -103,12 +103,11 @@ void decoding_steps(session& s, const block_of_rows& block, int rows) {
                            c->open();
                          }
                        }});
-    auto times = interleaved(all, s.seconds(4));
+    const auto times = interleaved(all, s.seconds(4));
     for (std::size_t i = 0; i < all.size(); ++i) {
-      timing& t = times[i];
-      t.us /= tokens, t.low /= tokens, t.high /= tokens;
-      record r = s.blank(all[i].name, "a token, from append to commit", block.shape, rows, threads);
-      r.time = t, r.vs_dense_f16 = times[0].us / t.us;
+      record r =
+          s.timed(all[i].name, "a token, from append to commit", block.shape, rows, threads, times[i].per(tokens));
+      r.vs_dense_f16 = times[0].us / times[i].us;
       for (std::size_t c = 0; c < caches.size(); ++c)
         if (all[i].name == recipes[c].name) r.bytes = caches[c]->bytes();
       s.add(r);
@@ -121,14 +120,12 @@ void decoding_steps(session& s, const block_of_rows& block, int rows) {
 
 int main(int argc, char** argv) {
   using namespace bench;
-  options wanted;
-  if (const auto code = parse(wanted, "recipes", argc, argv)) return *code;
-  session s("recipes", wanted);
-  const block_of_rows block(llama3_8b, 4096);
-  const int rows = wanted.quick ? 4096 : 16384;
-  mass(s, block, rows);
-  ragged(s, block, rows);
-  sparse(s, block, 2 * rows);
-  decoding_steps(s, block, rows);
-  return s.finish();
+  return run("recipes", argc, argv, [](session& s) {
+    const block_of_rows block(llama3_8b, 4096);
+    const int rows = s.wanted().quick ? 4096 : 16384;
+    mass(s, block, rows);
+    ragged(s, block, rows);
+    sparse(s, block, 2 * rows);
+    decoding_steps(s, block, rows);
+  });
 }

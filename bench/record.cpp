@@ -152,22 +152,6 @@ bool options::wants(const std::string& recipe) const {
          std::any_of(only.begin(), only.end(), [&](const auto& o) { return recipe.find(o) != std::string::npos; });
 }
 
-std::optional<int> parse(options& out, const std::string& question, int argc, char** argv) {
-  CLI::App app("Benchmarks of tersekv: " + question);
-  app.add_option("--json", out.json, "write the records to this file");
-  app.add_flag("--quick", out.quick, "few rows, short runs: shows that it works");
-  app.add_option("--seconds", out.seconds, "per comparison");
-  app.add_option("--only", out.only, "recipes whose name contains one of these, and dense f16");
-  app.add_option("--rows", out.rows, "row counts");
-  app.add_option("--threads", out.threads, "numbers of threads");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e);
-  }
-  return {};
-}
-
 session::session(std::string question, const options& wanted)
     : question_(std::move(question)), wanted_(wanted), machine_(describe_machine()),
       thread_counts_(wanted.threads.empty() ? all_threads : wanted.threads),
@@ -193,10 +177,11 @@ void session::note(const std::string& line) {
   notes_.push_back(line);
 }
 
-record session::blank(const std::string& recipe, const std::string& part, head_shape shape, int rows,
-                      int threads) const {
+record session::timed(const std::string& recipe, const std::string& part, head_shape shape, int rows, int threads,
+                      const timing& time) const {
   record r;
   r.question = question_, r.recipe = recipe, r.part = part, r.shape = shape, r.rows = rows, r.threads = threads;
+  r.time = time;
   return r;
 }
 
@@ -214,6 +199,25 @@ int session::finish() {
     return 1;
   }
   return 0;
+}
+
+int run(const std::string& question, int argc, char** argv, const std::function<void(session&)>& measure) {
+  options wanted;
+  CLI::App app("Benchmarks of tersekv: " + question);
+  app.add_option("--json", wanted.json, "write the records to this file");
+  app.add_flag("--quick", wanted.quick, "few rows, short runs: shows that it works");
+  app.add_option("--seconds", wanted.seconds, "per comparison");
+  app.add_option("--only", wanted.only, "recipes whose name contains one of these, and dense f16");
+  app.add_option("--rows", wanted.rows, "row counts");
+  app.add_option("--threads", wanted.threads, "numbers of threads");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  }
+  session s(question, wanted);
+  measure(s);
+  return s.finish();
 }
 
 run_of_question read_run(const std::filesystem::path& path) {

@@ -3,6 +3,7 @@
 // and bench/RESULTS.md.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -37,9 +38,6 @@ struct options {
   bool wants(const std::string& recipe) const;
 };
 
-/// Reads the command line; the exit code when the program is to end at once.
-std::optional<int> parse(options& out, const std::string& question, int argc, char** argv);
-
 /// The run's frame: machine, team, records. Ends by printing the tables and writing the JSON.
 class session {
  public:
@@ -49,12 +47,14 @@ class session {
   team& threads() { return team_; }
   memory_stream& stream() { return stream_; }
   const std::vector<int>& thread_counts() const { return thread_counts_; }
+  std::vector<int> rows_or(std::vector<int> usual) const { return wanted_.rows.empty() ? usual : wanted_.rows; }
   double seconds(double usual) const {
     return wanted_.seconds > 0 ? wanted_.seconds : wanted_.quick ? 0.2 * usual : usual;
   }
   void say(const std::string& line) const;  // progress, to the terminal
   void note(const std::string& line);       // something that the tables must say
-  record blank(const std::string& recipe, const std::string& part, head_shape shape, int rows, int threads) const;
+  record timed(const std::string& recipe, const std::string& part, head_shape shape, int rows, int threads,
+               const timing& time) const;
   void add(record r) { records_.push_back(std::move(r)); }
   std::vector<record>& records() { return records_; }
   /// Prints, writes; the exit code.
@@ -70,6 +70,9 @@ class session {
   std::vector<record> records_;
   std::vector<std::string> notes_;
 };
+
+/// The main of a benchmark: command line, measuring, tables; the exit code.
+int run(const std::string& question, int argc, char** argv, const std::function<void(session&)>& measure);
 
 struct run_of_question {
   std::string question;
