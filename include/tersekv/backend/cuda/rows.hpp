@@ -56,4 +56,20 @@ struct attend_shape {
   bool sees_self;
 };
 
+/// Which packed pages are read: all of them, or those of a list, ascending.
+struct chosen_pages {
+  const int* pages = nullptr;  // [count]; null = all
+  int count = 0;
+};
+/// Lists for every (sequence, KV head) of a batch; a count below zero = all pages.
+struct page_lists {
+  const int* pages = nullptr;   // [sequences, kv_heads, most]; null = all pages of every head
+  const int* counts = nullptr;  // [sequences, kv_heads]
+  int most = 0;
+  TERSEKV_HD chosen_pages of(int head) const {
+    if (!pages || counts[head] < 0) return {};
+    return {pages + static_cast<std::int64_t>(head) * most, counts[head]};
+  }
+};
+
 }  // namespace tersekv::detail
