@@ -10,7 +10,7 @@ using namespace test;
 
 template <class Codec>
 void run(attention_batch<Codec>& b, const kd::page_lists& lists = {}) {
-  kd::reference_attention(b.page, b.shape, b.batch.data(), b.sequences(), b.most_tokens(), lists, nullptr);
+  kd::reference_attention(b.page, b.shape, b.batch.data(), b.sequences(), b.most_tokens(), nullptr, lists, nullptr);
 }
 
 scene everything() {

@@ -65,7 +65,8 @@ template <class Page>
 struct reference_arguments {
   Page page;
   attend_shape shape;
-  const device_query* batch;  // [sequences]
+  const device_query* batch;     // [sequences]
+  const device_window* windows;  // [sequences]; null = the queries are those of the steps
   page_lists pages;
 };
 
@@ -79,12 +80,13 @@ __global__ void reference_kernel(reference_arguments<Page> a) {
   using layout = reference_layout<Page>;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.x) * reference_warps + warp;
-  const device_query& step = a.batch[blockIdx.z];
+  const step_view view(a.batch, a.windows, static_cast<int>(blockIdx.z));
+  const device_query& step = view.query;
   if (row >= step.n * a.shape.group) return;  // all lanes of the warp
   const int token = row / a.shape.group, query_head = head * a.shape.group + row % a.shape.group;
-  const head_reader<Page> rows{a.page, step.heads[head], step, head,
+  const head_reader<Page> rows{a.page, step.heads[head], view, head,
                                a.pages.of(static_cast<int>(blockIdx.z) * a.shape.kv_heads + head)};
-  const sight_range sight(a.shape, *step.length + token);
+  const sight_range sight(a.shape, view.position(token));
   query_state s{layout::template get<0>() + warp * Page::largest_dim,
                 layout::template get<1>() + warp * Page::largest_dim};
 
@@ -122,10 +124,10 @@ __global__ void reference_kernel(reference_arguments<Page> a) {
 /// Cost    for comparison and rare formats: every number is found on its own
 template <class Page>
 void reference_attention(const Page& page, const attend_shape& shape, const device_query* batch, int sequences,
-                         int most_tokens, const page_lists& pages, cuda_stream stream) {
+                         int most_tokens, const device_window* windows, const page_lists& pages, cuda_stream stream) {
   const auto blocks = static_cast<unsigned>((most_tokens * shape.group + reference_warps - 1) / reference_warps);
   launch(reference_kernel<Page>, dim3(blocks, static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(sequences)),
-         dim3(32 * reference_warps), reference_layout<Page>::bytes, stream, {page, shape, batch, pages});
+         dim3(32 * reference_warps), reference_layout<Page>::bytes, stream, {page, shape, batch, windows, pages});
 }
 
 }  // namespace tersekv::detail

@@ -56,6 +56,13 @@ struct attend_shape {
   bool sees_self;
 };
 
+/// Of a sequence whose queries are not those of the step but the newest of a prompt, for policies that look at a window
+/// of them.
+struct device_window {
+  const int* position;  // [n] of the queries
+  int own;              // rows of the step that count
+};
+
 /// Which packed pages are read: all of them, or those of a list, ascending.
 struct chosen_pages {
   const int* pages = nullptr;  // [count]; null = all

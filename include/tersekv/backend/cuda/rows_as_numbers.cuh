@@ -26,12 +26,26 @@ struct stored_basis<through_format<Transform, Format, Keys>> {
 /// Where rows are kept; `own` are those of the step.
 enum class row_part { packed, sinks, window, own };
 
+/// One sequence's queries and own rows.
+struct step_view {
+  const device_query& query;
+  const int* query_position = nullptr;  // [n]; null: *length + token
+  int own = 0;                          // rows of the step
+  __device__ step_view(const device_query* batch, const device_window* windows, int sequence)
+      : query(batch[sequence]), own(query.n) {
+    if (windows) query_position = windows[sequence].position, own = windows[sequence].own;
+  }
+  __device__ int position(int token) const {
+    return query_position ? load(query_position + token) : *query.length + token;
+  }
+};
+
 /// Rows of a part are counted from 0; `index` is the row index over sinks | packed | window | own.
 template <class Page>
 struct head_reader {
   const Page& page;
-  device_head head;
-  const device_query& step;
+  const device_head& head;
+  const step_view& step;
   int kv_head;
   chosen_pages chosen;
 
@@ -41,7 +55,7 @@ struct head_reader {
     if constexpr (P == row_part::packed) return chosen.pages ? chosen.count * Page::rows : head.packed;
     if constexpr (P == row_part::sinks) return head.sinks;
     if constexpr (P == row_part::window) return head.window;
-    return step.n;
+    return step.own;
   }
   template <row_part P>
   __device__ int index(int row) const {
@@ -53,7 +67,7 @@ struct head_reader {
   /// -1 = nobody sees it.
   template <row_part P>
   __device__ int position(int row) const {
-    if constexpr (P == row_part::own) return *step.length + row;
+    if constexpr (P == row_part::own) return *step.query.length + row;
     if (P == row_part::packed && packed_row(row) >= head.packed) return -1;
     return load(head.position + index<P>(row));
   }
@@ -69,10 +83,10 @@ struct head_reader {
       const int r = packed_row(row);
       return basis::codes(page.keys).value(head.page[r / Page::rows], Page::rows, page.key_dim, r % Page::rows,
                                            channel);
+    } else {
+      const device_array a = key_array<P>();
+      return read_element(a, a.at(row, kv_head) + channel);
     }
-    if constexpr (P == row_part::own) return read_element(step.keys, step.keys.at(row, kv_head) + channel);
-    const half* rows = P == row_part::sinks ? head.sink_keys : head.window_keys;
-    return to_float(rows[static_cast<std::int64_t>(row) * page.key_dim + channel]);
   }
   template <row_part P>
   __device__ float value(int row, int channel) const {
@@ -81,15 +95,27 @@ struct head_reader {
       const int r = packed_row(row);
       return basis::codes(page.values)
           .value(page.values_of(head.page[r / Page::rows]), Page::rows, page.value_dim, r % Page::rows, channel);
+    } else {
+      const device_array a = value_array<P>();
+      return read_element(a, a.at(row, kv_head) + channel);
     }
-    if constexpr (P == row_part::own) return read_element(step.values, step.values.at(row, kv_head) + channel);
-    const half* rows = P == row_part::sinks ? head.sink_values : head.window_values;
-    return to_float(rows[static_cast<std::int64_t>(row) * page.value_dim + channel]);
   }
-
- private:
+  /// Row of the head's packed rows.
   __device__ int packed_row(int row) const {
     return chosen.pages ? load(chosen.pages + row / Page::rows) * Page::rows + row % Page::rows : row;
+  }
+  /// Rows that are numbers; those of the step are one head among others.
+  template <row_part P>
+  __device__ device_array key_array() const {
+    if constexpr (P == row_part::own) return step.query.keys;
+    half* rows = P == row_part::sinks ? head.sink_keys : head.window_keys;
+    return {rows, element::f16, page.key_dim, 0};
+  }
+  template <row_part P>
+  __device__ device_array value_array() const {
+    if constexpr (P == row_part::own) return step.query.values;
+    half* rows = P == row_part::sinks ? head.sink_values : head.window_values;
+    return {rows, element::f16, page.value_dim, 0};
   }
 };
 
