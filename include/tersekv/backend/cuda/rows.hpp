@@ -68,15 +68,18 @@ struct chosen_pages {
   const int* pages = nullptr;  // [count]; null = all
   int count = 0;
 };
-/// Lists for every (sequence, KV head) of a batch; a count below zero = all pages.
+/// Lists for every (sequence, KV head) of a batch.
 struct page_lists {
-  const int* pages = nullptr;   // [sequences, kv_heads, most]; null = all pages of every head
+  const int* pages = nullptr;   // [sequences, kv_heads, stride]; null = all pages of every head
   const int* counts = nullptr;  // [sequences, kv_heads]
-  int most = 0;
+  int stride = 0;
   TERSEKV_HD chosen_pages of(int head) const {
-    if (!pages || counts[head] < 0) return {};
-    return {pages + static_cast<std::int64_t>(head) * most, counts[head]};
+    if (!pages) return {};
+    return {pages + static_cast<std::int64_t>(head) * stride, counts[head]};
   }
 };
+
+/// Where rows are kept; `own` are those of the step.
+enum class row_part : unsigned char { sinks, packed, window, own };
 
 }  // namespace tersekv::detail

@@ -23,9 +23,6 @@ struct stored_basis<through_format<Transform, Format, Keys>> {
   TERSEKV_HD static const Format& codes(const through_format<Transform, Format, Keys>& f) { return f.inner; }
 };
 
-/// Where rows are kept; `own` are those of the step.
-enum class row_part { packed, sinks, window, own };
-
 /// One sequence's queries and own rows.
 struct step_view {
   const device_query& query;
