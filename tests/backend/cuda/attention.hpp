@@ -90,7 +90,8 @@ class attention_batch {
     for (std::size_t i = 0; i < sequences; ++i) {
       const int n = s.tokens[i], query_heads = s.kv_heads * s.group;
       for (int h = 0; h < s.kv_heads; ++h) {
-        const parts& p = s.heads[(i * at(s.kv_heads) + at(h)) % s.heads.size()];
+        parts p = s.heads[(i * at(s.kv_heads) + at(h)) % s.heads.size()];
+        p.packed = (p.packed + page_type::span - 1) / page_type::span * page_type::span;
         heads_[i].push_back(make_head(p));
         lengths_[i] = std::max(lengths_[i], p.sinks + p.packed + p.window + 3);
       }

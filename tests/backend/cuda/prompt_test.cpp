@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cuda/attention.hpp"
 
+#include "simt/schedules.hpp"
+
 #include <tersekv/backend/cuda/prompt.cuh>
 #include <tersekv/codec/int4.hpp>
 
@@ -42,8 +44,8 @@ TEST_CASE("prompts: windows, strict causality, bias, elements, no sum, large log
   SECTION("odd sizes") { s.key_dim = 40, s.value_dim = 72; }
   SECTION("sizes that no word divides") { s.key_dim = 24, s.value_dim = 200; }
   SECTION("last page partly filled") { s.heads = {{1, 77, 0, 0}}; }
-  for (const auto schedule : {simt::order::fifo, simt::order::random}) {
-    const simt::with settings({.schedule = schedule});
+  for (const auto& schedule : simt::schedules) {
+    const simt::with settings(schedule);
     attention_batch<kv::int4<8>> b(s);
     run(b);
     b.check(error);

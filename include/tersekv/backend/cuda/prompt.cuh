@@ -265,6 +265,16 @@ bool has_prompt_kernel(const Page& page) {
   return halves && page.key_dim <= 256 && page.value_dim <= 256;
 }
 
+/// The kernel for dimensions of up to D, which is 64, 128 or 256. As prompt_attention.
+template <int D, class Page>
+void launch_prompt(const Page& page, const attend_shape& shape, const device_query* batch, int sequences,
+                   int most_tokens, const device_window* windows, cuda_stream stream) {
+  using tuned = prompt_shape<Page, D>;
+  const auto blocks = static_cast<unsigned>((most_tokens * shape.group + tuned::rows - 1) / tuned::rows);
+  launch(prompt_kernel<Page, D>, dim3(blocks, static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(sequences)),
+         dim3(tuned::threads), prompt_block<Page, D>::layout::bytes, stream, {page, shape, batch, windows});
+}
+
 /// out, log_sum_exp of every query of a batch, by the fastest kernel for its format.
 /// Shapes  batch, windows [sequences] in device memory, windows may be null; most_tokens >= n of every sequence;
 ///         a null `out` leaves log_sum_exp only
@@ -272,22 +282,15 @@ bool has_prompt_kernel(const Page& page) {
 template <class Page>
 void prompt_attention(const Page& page, const attend_shape& shape, const device_query* batch, int sequences,
                       int most_tokens, const device_window* windows, cuda_stream stream) {
-  if (!has_prompt_kernel(page))
-    return reference_attention(page, shape, batch, sequences, most_tokens, windows, {}, stream);
-  const auto start = [&]<int D>(std::integral_constant<int, D>) {
-    using tuned = prompt_shape<Page, D>;
-    const auto blocks = static_cast<unsigned>((most_tokens * shape.group + tuned::rows - 1) / tuned::rows);
-    launch(prompt_kernel<Page, D>,
-           dim3(blocks, static_cast<unsigned>(shape.kv_heads), static_cast<unsigned>(sequences)), dim3(tuned::threads),
-           prompt_block<Page, D>::layout::bytes, stream, {page, shape, batch, windows});
-  };
   const int dim = page.key_dim > page.value_dim ? page.key_dim : page.value_dim;
-  if (dim <= 64)
-    start(std::integral_constant<int, 64>{});
+  if (!has_prompt_kernel(page))
+    reference_attention(page, shape, batch, sequences, most_tokens, windows, {}, stream);
+  else if (dim <= 64)
+    launch_prompt<64>(page, shape, batch, sequences, most_tokens, windows, stream);
   else if (dim <= 128)
-    start(std::integral_constant<int, 128>{});
+    launch_prompt<128>(page, shape, batch, sequences, most_tokens, windows, stream);
   else
-    start(std::integral_constant<int, 256>{});
+    launch_prompt<256>(page, shape, batch, sequences, most_tokens, windows, stream);
 }
 
 }  // namespace tersekv::detail
