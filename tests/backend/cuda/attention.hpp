@@ -168,6 +168,7 @@ class attention_batch {
     for (int s = 0; s < sequences(); ++s)
       for (int t = 0; t < scene_.tokens[at(s)]; ++t)
         for (int q = 0; q < scene_.kv_heads * scene_.group; ++q) check(s, t, q, error, expected(s, t, q));
+    SUCCEED();
   }
   void check(int s, int t, int q, double error, const answer& right) const {
     CAPTURE(s, t, q);
