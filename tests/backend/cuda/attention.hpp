@@ -119,16 +119,20 @@ class attention_batch {
       for (const auto& h : s) most = std::max(most, h.rows());
     return most;
   }
+  int length(int sequence) const { return lengths_[at(sequence)]; }
+  const numbers& queries(int sequence) const { return arrays_[at(sequence)].queries; }
   float out(int sequence, int token, int query_head, int c) const {
     return arrays_[at(sequence)].out.get(token, query_head, c);
   }
 
-  /// float64 attention over decoded rows; `seen` says which packed pages count, null = all.
-  answer expected(int sequence, int token, int query_head, const std::vector<int>* seen = nullptr) const {
+  /// float64 attention over decoded rows; `seen` says which packed pages count, null = all. The query stands at the
+  /// token's position plus `moved`.
+  answer expected(int sequence, int token, int query_head, const std::vector<int>* seen = nullptr,
+                  int moved = 0) const {
     const auto& a = arrays_[at(sequence)];
     const int h = query_head / scene_.group, n = scene_.tokens[at(sequence)];
     const head_data& head = heads_[at(sequence)][at(h)];
-    const int committed = static_cast<int>(head.position.size()), own = lengths_[at(sequence)] + token;
+    const int committed = static_cast<int>(head.position.size()), own = lengths_[at(sequence)] + token + moved;
     answer r;
     std::vector<double> logit(at(committed + n), -std::numeric_limits<double>::infinity());
     double top = -std::numeric_limits<double>::infinity();
@@ -161,6 +165,16 @@ class attention_batch {
                                                                             : a.values.get(i - committed, h, c));
     }
     return r;
+  }
+  /// Attention of one token per row index, the mean over a group's query heads.
+  std::vector<double> expected_mass(int sequence, int token, int head, int moved = 0) const {
+    std::vector<double> mass;
+    for (int g = 0; g < scene_.group; ++g) {
+      const answer a = expected(sequence, token, head * scene_.group + g, nullptr, moved);
+      mass.resize(a.weight.size());
+      for (std::size_t i = 0; i < mass.size(); ++i) mass[i] += a.weight[i] / scene_.group;
+    }
+    return mass;
   }
 
   /// Every output is within `error` of float64, in units of the largest expected number; and every sum.

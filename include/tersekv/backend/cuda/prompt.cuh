@@ -260,8 +260,9 @@ __global__ void __launch_bounds__(prompt_shape<Page, D>::threads, prompt_shape<P
 /// Whether a page format has this path: its dimensions fit, and its numbers are not more precise than halves.
 template <class Page>
 bool has_prompt_kernel(const Page& page) {
-  constexpr bool halves = !std::is_same_v<typename Page::key_format, dense_format<float>> &&
-                          !std::is_same_v<typename Page::value_format, dense_format<float>>;
+  using keys = typename stored_basis<typename Page::key_format>::format;
+  using values = typename stored_basis<typename Page::value_format>::format;
+  constexpr bool halves = !std::is_same_v<keys, dense_format<float>> && !std::is_same_v<values, dense_format<float>>;
   return halves && page.key_dim <= 256 && page.value_dim <= 256;
 }
 

@@ -125,7 +125,7 @@ struct tile_loader {
     if constexpr (P == row_part::packed)
       each_chunk(first, [&](const std::byte* page, int row, int, int at) {
         using basis = stored_basis<typename Page::key_format>;
-        using format = std::remove_cvref_t<decltype(basis::codes(rows.page.keys))>;
+        using format = typename basis::format;
         const format& f = basis::codes(rows.page.keys);
         std::uint16_t* to = keys + at * shape::key_stride;
         with_dim<D>(rows.page.key_dim, [&](int dim) {
@@ -145,7 +145,7 @@ struct tile_loader {
     if constexpr (P == row_part::packed)
       each_chunk(first, [&](const std::byte* page, int row, int valid, int at) {
         using basis = stored_basis<typename Page::value_format>;
-        using format = std::remove_cvref_t<decltype(basis::codes(rows.page.values))>;
+        using format = typename basis::format;
         const format& f = basis::codes(rows.page.values);
         std::uint16_t* to = values + at;
         with_dim<D>(rows.page.value_dim, [&](int dim) {

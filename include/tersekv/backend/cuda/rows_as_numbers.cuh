@@ -14,11 +14,13 @@ namespace tersekv::detail {
 /// The format that wrote the codes, and whether it saw transformed rows.
 template <class Format>
 struct stored_basis {
+  using format = Format;
   static constexpr bool turned = false;
   TERSEKV_HD static const Format& codes(const Format& f) { return f; }
 };
 template <transform Transform, class Format, bool Keys>
 struct stored_basis<through_format<Transform, Format, Keys>> {
+  using format = Format;
   static constexpr bool turned = true;
   TERSEKV_HD static const Format& codes(const through_format<Transform, Format, Keys>& f) { return f.inner; }
 };
