@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transforms of queries and outputs (through<>). A warp works on one row in shared memory: all of its lanes call, and see
-// the result. The same additions in the same order as on the CPU.
+// Transforms of queries and outputs (through<>). A warp works on one row in shared memory: all of its lanes call, and
+// see the result. The same additions in the same order as on the CPU.
 #pragma once
 #include <tersekv/backend/cuda/device.cuh>
 #include <tersekv/transform/hadamard.hpp>
