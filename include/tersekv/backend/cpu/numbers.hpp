@@ -31,40 +31,34 @@ template <class T, int R>
 void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,
                    int stride) {
   constexpr int W = simd::lanes, together = std::max(1, std::min(4, simd::registers / 2 / R));
-  const int whole = dim / W * W;
+  const int whole = dim / (2 * W) * (2 * W);
   const auto rows = [&]<int N>(std::integral_constant<int, N>, int t) TERSEKV_INLINED {
     simd::f32 a[R][N];
     each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });
     const T* k = keys + static_cast<std::ptrdiff_t>(t) * dim;
     const auto* next = reinterpret_cast<const std::byte*>(k) + ahead;
-    simd::f32 x[N];
-    const auto add = [&](int c) TERSEKV_INLINED {
-      each<R>([&](auto r) TERSEKV_INLINED {
-        const simd::f32 y = simd::load(q[r] + c);
-        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
-      });
-    };
-    const auto step = [&](int c) TERSEKV_INLINED {
-      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c); });
-      add(c);
-    };
     constexpr int bytes = 2 * N * W * static_cast<int>(sizeof(T));  // of two steps; asked for in the order of addresses
-    int c = 0;
-    for (; c + 2 * W <= whole; c += 2 * W, next += bytes) {
+    for (int c = 0; c < whole; c += 2 * W, next += bytes) {
       each<(bytes + 63) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
-      step(c);
-      step(c + W);
-    }
-    if (c < whole) step(c);
-    if (whole < dim) {
-      each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load_part(k + n * dim + whole, dim - whole); });
-      add(whole);
+      each<2>([&](auto step) TERSEKV_INLINED {
+        simd::f32 x[N];
+        each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c + step * W); });
+        each<R>([&](auto r) TERSEKV_INLINED {
+          const simd::f32 y = simd::load(q[r] + c + step * W);
+          each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+        });
+      });
     }
     each<R>([&](auto r) TERSEKV_INLINED { simd::sums(a[r], s + r * stride + t); });
   };
   int t = 0;
   for (; t + together <= count; t += together) rows(std::integral_constant<int, together>{}, t);
   for (; t < count; ++t) rows(std::integral_constant<int, 1>{}, t);
+  for (int c = whole; c < dim; c += W)  // apart: registers of the loop above would go to memory
+    for (t = 0; t < count; ++t) {
+      const simd::f32 x = simd::load_part(keys + static_cast<std::ptrdiff_t>(t) * dim + c, std::min(W, dim - c));
+      for (int r = 0; r < R; ++r) s[r * stride + t] += simd::sum(simd::mul(x, simd::load(q[r] + c)));
+    }
 }
 
 /// out[r] += p[r] times `count` rows of numbers.

@@ -149,6 +149,18 @@ TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const s
 /// Names the rows of piece i. By reference, so that kernels are compiled once per page format, not once per recipe.
 using piece_source = function_ref<row_piece(int)>;
 
+/// Makes the addresses of a page known: processors drop prefetches of lines whose address they would have to look up.
+TERSEKV_INLINE void prefetch_addresses([[maybe_unused]] const std::byte* page, [[maybe_unused]] std::size_t bytes) {
+#if defined(__GNUC__)
+  constexpr std::size_t step = 4096;
+  for (std::size_t b = 0; b < bytes + step - 1; b += step) __builtin_prefetch(page + std::min(b, bytes - 1));
+#endif
+}
+template <class Format>
+inline constexpr bool holds_numbers = false;
+template <class T>
+inline constexpr bool holds_numbers<dense_format<T>> = true;
+
 /// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
 /// key_kernel; see [R].
 template <int R, class Page>
@@ -156,6 +168,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
                    const sight* see, const partial_state& state, const logit_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
+  constexpr bool large = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
   alignas(64) float s[R * soft_rows];
   row_piece piece[tile_pieces], next[tile_pieces];
   for (int k = 0; k < tile_pieces && first + k < last; ++k) next[k] = piece_at(first + k);
@@ -167,7 +180,12 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       const int later = i + k + tile_pieces;
       if (later < last) next[k] = piece_at(later);
       ahead[k] = later < last ? next[k].tile - piece[k].tile : 0;
+      if constexpr (large)
+        if (later + tile_pieces < last) prefetch_addresses(piece_at(later + tile_pieces).tile, page.bytes());
     }
+    if constexpr (large)  // a piece is enough
+      for (int k = 0; k < n; ++k)
+        ahead[k] = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
     packed_piece where[tile_pieces];
     for (int k = 0; k < n; ++k) where[k] = {piece[k].tile, piece[k].first, ahead[k]};
     keys::template score<R>(page.keys, {where, n, Page::rows, page.key_dim}, query, s);
