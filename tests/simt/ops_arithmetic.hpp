@@ -84,13 +84,16 @@ std::uint32_t lop3(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   return r;
 }
 
-template <unsigned Selector>
-std::uint32_t byte_perm(std::uint32_t a, std::uint32_t b) {
+inline std::uint32_t byte_select(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   const std::uint64_t bytes = a | std::uint64_t{b} << 32;
   std::uint32_t r = 0;
   for (unsigned i = 0; i < 4; ++i)
-    r |= static_cast<std::uint32_t>(bytes >> (8 * (Selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+    r |= static_cast<std::uint32_t>(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
   return r;
+}
+template <unsigned Selector>
+std::uint32_t byte_perm(std::uint32_t a, std::uint32_t b) {
+  return byte_select(a, b, Selector);
 }
 
 inline int dp4a(int a, int b, int c) {

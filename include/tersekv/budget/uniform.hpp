@@ -17,9 +17,8 @@ struct uniform {
   static constexpr std::string_view name = "uniform";
   static constexpr bool needs_scores = false;
   void allocate(const budget_request& request, std::span<int> rows) const {
-    std::fill(rows.begin(), rows.end(), rows_per_head(request.counts()));
+    std::fill(rows.begin(), rows.end(), request.rows);
   }
-  TERSEKV_HD int rows_per_head(const slot_rows& slot) const { return slot.rows; }
 };
 
 }  // namespace tersekv

@@ -13,6 +13,7 @@
 // With      any codec: rows leave in order of position, sinks apart. A budget below sinks + recent shortens the recent
 //           rows first
 #pragma once
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,11 +38,10 @@ struct streaming_llm {
     f("recent", recent);
   }
 
-  TERSEKV_HD float score(const row_signals& rows, int j) const {  // only a budget above sinks + recent asks
-    return static_cast<float>(rows.position[j] - rows.seen);
+  void score(const scored_head& head, std::span<float> out) const {  // only a budget above sinks + recent asks
+    for (std::size_t j = 0; j < out.size(); ++j) out[j] = static_cast<float>(head.position[j] - head.seen);
   }
-  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
-  TERSEKV_HD protection protects(row r) const {
+  protection protects(row r) const {
     if (r.position < sinks) return protection::sink;
     return r.age < recent ? protection::recent : protection::none;
   }

@@ -83,6 +83,11 @@ __device__ __forceinline__ std::uint32_t byte_perm(std::uint32_t a, std::uint32_
   return __byte_perm(a, b, Selector);
 }
 
+/// The same with nibbles known at run time, each at most 7.
+__device__ __forceinline__ std::uint32_t byte_select(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
 /// c + the dot product of four signed bytes.
 __device__ __forceinline__ int dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The queries of a pass as operands, and which rows each of them sees.
+#pragma once
+#include <cstdint>
+
+#include <tersekv/backend/cuda/fragments.cuh>
+#include <tersekv/backend/cuda/rows.hpp>
+
+namespace tersekv::detail {
+
+inline constexpr float log2_e_cuda = 1.44269504088896f;
+
+__device__ __forceinline__ float number_of(const device_array& a, std::int64_t i) {
+  if (a.type == element::f32) return load(static_cast<const float*>(a.data) + i);
+  const std::uint16_t bits = load(static_cast<const std::uint16_t*>(a.data) + i);
+  return a.type == element::f16 ? half_to_float(bits) : bfloat16_to_float(bits);
+}
+
+/// Query rows of a pass: row r is token r / group of the step, query head r % group of the KV head's group.
+struct pass_rows_of {
+  int first, count;  // of all rows of the step; count may be below the pass's room, also 0
+};
+
+/// Where channel `c` of query row `row` stands among the D of its row: eight lanes that read four channels each, of
+/// neighbouring rows, meet every bank once.
+__device__ __forceinline__ int query_place(int row, int c) { return c ^ (row % 2 * 20 + row / 2 % 2 * 8); }
+
+/// Positions that a query row sees.
+struct alignas(8) sight_range {
+  int first, last;
+  __device__ bool has(int position) const { return position >= first && position <= last; }
+};
+
+/// Rows [8 N, D] in shared memory, each times a power of two so that its largest number is below 2^15 and at least
+/// 2^14; scale[8 N] takes that and the logits' scale in units of log 2 together. All threads call it; barriers inside.
+/// Conversions to half then are exact for queries of 16 bits, but for numbers 2^-28 times the largest. sight[8 N]
+template <int Rows, int D, int Threads>
+__device__ void load_queries(const device_query& query, const attend_shape& shape, int kv_head, pass_rows_of pass,
+                             float* rows, float* scale, sight_range* sight) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  for (int i = thread; i < Rows * D; i += Threads) {
+    const int r = pass.first + i / D;
+    float x = 0;
+    if (i / D < pass.count)
+      x = number_of(query.queries, query.queries.at(r / shape.group, kv_head * shape.group + r % shape.group) + i % D);
+    store_shared(rows + i / D * D + query_place(i / D, i % D), x);
+  }
+  if (thread < Rows) {
+    const int own = *query.length + (pass.first + thread) / shape.group;
+    store_shared(sight + thread, sight_range{shape.window > 0 && own >= shape.window ? own - shape.window + 1 : 0,
+                                             shape.sees_self ? own : own - 1});
+  }
+  __syncthreads();
+  for (int r = thread / 32; r < Rows; r += Threads / 32) {
+    float most = 0;
+    for (int c = lane; c < D; c += 32) {
+      const float x = load_shared<float>(rows + r * D + c);
+      most = x > most ? x : -x > most ? -x : most;
+    }
+    most = warp_reduce(most, [](float a, float b) { return a > b ? a : b; });
+    int exponent = static_cast<int>(__float_as_uint(most) >> 23);  // 2^(exponent - 127) <= most; 0 below 2^-126
+    exponent = exponent < 30 ? 30 : exponent;
+    const float factor = __uint_as_float(static_cast<std::uint32_t>(127 + 14 + 127 - exponent) << 23);
+    for (int c = lane; c < D; c += 32) store_shared(rows + r * D + c, load_shared<float>(rows + r * D + c) * factor);
+    if (lane == 0) store_shared(scale + r, shape.scale * log2_e_cuda / factor);
+  }
+  __syncthreads();
+}
+
+/// Operands of the pass's queries for keys in the order of Keys::first_channel. q[n][j][product]
+template <class Keys, int N, int D>
+__device__ __forceinline__ void query_operands(const float* rows, fragment_lane at,
+                                               std::uint32_t (&q)[N][D / 32][2][2]) {
+  TERSEKV_UNROLL
+  for (int n = 0; n < N; ++n) TERSEKV_UNROLL
+  for (int j = 0; j < D / 32; ++j) TERSEKV_UNROLL
+  for (int product = 0; product < 2; ++product) {
+    const auto x =
+        load_shared<float4>(rows + (8 * n + at.row) * D + query_place(at.row, Keys::first_channel(at, j, product)));
+    q[n][j][product][0] = half2_pack(x.x, x.z);
+    q[n][j][product][1] = half2_pack(x.y, x.w);
+  }
+}
+
+}  // namespace tersekv::detail
