@@ -132,9 +132,8 @@ class commit_job {
   static void update(const Policy& policy, float* state, int count, bool staged, std::span<const float> key,
                      const observation& o) {
     const std::span<float> mine(state, at(count));
-    if constexpr (requires { policy.insert(mine, key); })
-      if (staged) policy.insert(mine, key);
-    if constexpr (requires { policy.observe(mine, o); }) policy.observe(mine, o);
+    if (staged) insert_row(policy, mine, key);
+    observe_row(policy, mine, o);
   }
 
   /// Attention mass per row index (staged rows behind), over the layers that read the slot; empty without the signal.

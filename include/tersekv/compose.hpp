@@ -13,6 +13,7 @@
 #include <tersekv/budget/uniform.hpp>
 #include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/keys_values.hpp>
+#include <tersekv/detail/stated_needs.hpp>
 #include <tersekv/evict/keep_all.hpp>
 #include <tersekv/merge/drop.hpp>
 #include <tersekv/policy.hpp>
@@ -177,15 +178,6 @@ struct resolved {
 // ----------------------------------------------------------------------------------------------------------------
 // facts
 template <class P>
-struct stated_needs {
-  using type = list<>;
-};
-template <class P>
-requires requires { typename P::needs; }
-struct stated_needs<P> {
-  using type = typename P::needs;
-};
-template <class P>
 struct stated_provides {
   using type = list<>;
 };
@@ -228,13 +220,8 @@ inline constexpr bool implied_need<fact::rows_leave, P> = folds_rows<P>() ||
 template <class P>
 inline constexpr bool implied_need<fact::comparable_scores, P> = compares_scores<P>();
 
-template <class Fact, class List>
-inline constexpr bool contains = false;
-template <class Fact, class... Fs>
-inline constexpr bool contains<Fact, list<Fs...>> = (std::is_same_v<Fact, Fs> || ...);
-
 template <class Fact, class P>
-inline constexpr bool needs = contains<Fact, typename stated_needs<P>::type> || implied_need<Fact, P>;
+inline constexpr bool needs = states_need<Fact, P> || implied_need<Fact, P>;
 template <class Fact, class P>
 inline constexpr bool provides = contains<Fact, typename stated_provides<P>::type> ||
                                  (std::is_same_v<Fact, fact::rows_leave> && std::is_same_v<role_of<P>, role::evict> &&
@@ -365,12 +352,6 @@ template <class... Ps>
 struct as_cache<list<Ps...>> {
   using type = basic_cache<Ps...>;
 };
-
-/// Overload resolution must complete the pointed-to type, which makes its assertion speak, and goes on without it:
-/// clang would call everything invalid that derives from a type whose assertion failed.
-struct anchor {};
-void speak(const anchor*);
-void speak(const void*);
 
 template <class Broken, class... Ps>
 struct build {  // a harmless cache stands in, so that nothing else fails

@@ -175,6 +175,16 @@ inline constexpr trigger every_chunk{true, 1, 0, true};
 constexpr trigger every(int tokens) { return {true, tokens, 0}; }
 constexpr trigger overflow(int rows) { return {true, 1, rows}; }
 
+/// scored_head as plain pointers, for scorers that give one row's score at a time, on host and device.
+struct row_signals {
+  const int* position;            // [n]
+  const float* state;             // [n, columns]
+  const float* last_attention;    // [n]
+  const float* window_attention;  // [n]
+  const float* keys;              // [n, key_dim]
+  int n, key_dim, window_queries, seen, slot, head;
+};
+
 /// What a scorer may read about one KV head. Rows are in order of position; n = rows().
 struct scored_head {
   std::span<const int> position;            // [n]
@@ -187,7 +197,27 @@ struct scored_head {
   int seen = 0;            // tokens of the sequence so far
   int slot = 0, head = 0;
   int rows() const { return static_cast<int>(position.size()); }
+  row_signals signals() const {
+    return {position.data(),
+            state.data(),
+            last_attention.data(),
+            window_attention.data(),
+            keys.data(),
+            rows(),
+            key_dim,
+            window_queries,
+            seen,
+            slot,
+            head};
+  }
 };
+
+/// Scores all rows of a head by policy.score(row_signals, row).
+template <class Evict>
+void score_each(const Evict& policy, const scored_head& head, std::span<float> out) {
+  const row_signals rows = head.signals();
+  for (int j = 0; j < rows.n; ++j) out[static_cast<std::size_t>(j)] = policy.score(rows, j);
+}
 
 /// One step's attention on one row.
 struct observation {
@@ -209,9 +239,10 @@ concept sharer = requires(const P p, int layers) {
 ///   protection protects(row)               rows that may not leave
 ///   int budget()                           rows per head, protected ones included
 ///   trigger when                           see above
-/// Optional: `void observe(std::span<float> state, observation)`, `void insert(std::span<float> state,
-/// std::span<const float> key)`, `int queries()` (size of the query window), `bool per_layer = true` (one set of rows
-/// for all heads of a slot: scores are averaged), `bool in_order = true` (rows leave by age, sinks apart).
+/// Optional: `void observe(float* state, observation)`, `void insert(float* state, const auto& key, int key_dim)`
+/// (key[c] are its numbers), `int queries()` (size of the query window), `bool per_layer = true` (one set of rows for
+/// all heads of a slot: scores are averaged), `bool in_order = true` (rows leave by age, sinks apart). For devices:
+/// `float score(const row_signals&, int row)`, all functions TERSEKV_HD (docs/adding_a_policy.md).
 template <class P>
 concept evictor = requires(const P p, const scored_head& head, std::span<float> out, row r) {
   { P::columns } -> std::convertible_to<int>;
@@ -219,6 +250,40 @@ concept evictor = requires(const P p, const scored_head& head, std::span<float> 
   { p.protects(r) } -> std::same_as<protection>;
   { p.budget() } -> std::convertible_to<int>;
   { p.when } -> std::convertible_to<trigger>;
+};
+
+namespace detail {
+
+/// policy.observe(state, o), if it observes; `state` may be asked for as a pointer or as a span.
+template <class Policy>
+void observe_row(const Policy& policy, std::span<float> state, const observation& o) {
+  if constexpr (requires { policy.observe(state.data(), o); })
+    policy.observe(state.data(), o);
+  else if constexpr (requires { policy.observe(state, o); })
+    policy.observe(state, o);
+}
+
+/// policy.insert(state, key), if it looks at new keys; likewise.
+template <class Policy>
+void insert_row(const Policy& policy, std::span<float> state, std::span<const float> key) {
+  if constexpr (requires { policy.insert(state.data(), key.data(), 1); })
+    policy.insert(state.data(), key.data(), static_cast<int>(key.size()));
+  else if constexpr (requires { policy.insert(state, key); })
+    policy.insert(state, key);
+}
+template <class P>
+concept inserts_rows = requires(const P p, std::span<float> s, std::span<const float> k) {
+  p.insert(s, k);
+}
+|| requires(const P p, float* s, const float* k) { p.insert(s, k, 1); };
+
+}  // namespace detail
+
+/// One slot at the time of a trim as plain numbers, for budgets that need no scores, on host and device.
+struct slot_rows {
+  int rows, slot, slots, seen, heads;  // as in budget_request
+  const int* held;                     // [heads]
+  const int* guarded;                  // [heads]
 };
 
 /// What a budget may look at: one slot at the time of a trim.
@@ -231,9 +296,11 @@ struct budget_request {
   std::span<const std::span<const float>> scores;       // [heads][rows]; empty unless `needs_scores`
   std::span<const std::span<const protection>> guards;  // [heads][rows]; empty unless `needs_scores`
   int heads() const { return static_cast<int>(held.size()); }
+  slot_rows counts() const { return {rows, slot, slots, seen, heads(), held.data(), guarded.data()}; }
 };
 
-/// Spreads rows over slots and heads. `bool needs_scores` (constant) asks for the scores of all heads.
+/// Spreads rows over slots and heads. `bool needs_scores` (constant) asks for the scores of all heads. For devices:
+/// `int rows_per_head(const slot_rows&)`, TERSEKV_HD, where all heads of a slot get the same.
 template <class P>
 concept budgeter = requires(const P p, const budget_request& request, std::span<int> rows) {
   { P::needs_scores } -> std::convertible_to<bool>;

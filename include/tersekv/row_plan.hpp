@@ -67,9 +67,7 @@ class row_plan {
   /// n rows behind the rows of every head. keys [kv_heads][n, key_dim]: only for policies that look at keys on arrival.
   void append(int n, std::span<const std::span<const float>> keys = {}) {
     if (n < 0) throw shape_error("tersekv::row_plan::append: " + std::to_string(n) + " rows");
-    constexpr bool wants_keys = requires(std::span<float> s, std::span<const float> k) {
-      std::declval<const Evict&>().insert(s, k);
-    };
+    constexpr bool wants_keys = detail::inserts_rows<Evict>;
     if (wants_keys && n > 0 && keys.size() != heads_.size())
       throw shape_error("tersekv::row_plan::append: this policy looks at keys; give one span per head, " +
                         std::to_string(heads_.size()) + " in all");
@@ -79,8 +77,8 @@ class row_plan {
         heads_[h].state.resize(heads_[h].state.size() + Evict::columns, 0.0f);
         if constexpr (wants_keys) {
           const std::size_t dim = keys[h].size() / static_cast<std::size_t>(n);
-          evict_.insert(state_of(h, heads_[h].position.size() - 1),
-                        keys[h].subspan(static_cast<std::size_t>(i) * dim, dim));
+          detail::insert_row(evict_, state_of(h, heads_[h].position.size() - 1),
+                             keys[h].subspan(static_cast<std::size_t>(i) * dim, dim));
         }
       }
     seen_ += n;
@@ -93,10 +91,9 @@ class row_plan {
     if (mass.size() != h.position.size())
       throw shape_error("tersekv::row_plan::observe: " + std::to_string(mass.size()) + " numbers for a head of " +
                         std::to_string(h.rows()) + " rows");
-    if constexpr (requires(std::span<float> s, observation o) { evict_.observe(s, o); })
-      for (std::size_t i = 0; i < mass.size(); ++i)
-        evict_.observe(state_of(static_cast<std::size_t>(head), i),
-                       {mass[i], std::min(queries, seen_ - h.position[i])});
+    for (std::size_t i = 0; i < mass.size(); ++i)
+      detail::observe_row(evict_, state_of(static_cast<std::size_t>(head), i),
+                          {mass[i], std::min(queries, seen_ - h.position[i])});
   }
 
   /// Decides, where the policy's trigger says so. One answer per head, also when nothing leaves.

@@ -90,16 +90,12 @@ void multiplies(random_numbers& random, int top, int offset, int quads, int rows
     floats x(room, 0.0f);
     std::vector<int> whole(room, 0);
     const auto largest = static_cast<float>(P::largest_factor);
-    int total = 0;
     for (std::size_t c = 0; c < static_cast<std::size_t>(4 * quads); ++c) {
       x[c] = (extreme ? (r % 2 == 0 ? largest : -largest) : random.between(-largest, largest)) / by[c];
       whole[c] = static_cast<int>(std::nearbyint(x[c] * by[c]));
-      total += whole[c];
     }
-    const auto sum = P::round(
-        x.data(), quads, [&](int c) TERSEKV_INLINED { return simd::load(by.data() + c); },
-        factors.data() + r * P::row_bytes(padded), P::row_bytes(padded), rows);
-    CHECK(P::total(sum) == total);
+    const auto sum = kv::detail::factor_rows<P>{factors.data(), padded}.round(
+        x.data(), 0, quads, [&](int c) TERSEKV_INLINED { return simd::load(by.data() + c); }, rows, r);
     start.push_back(P::centred(sum, offset));
     integers.push_back(whole);
   }
@@ -109,20 +105,24 @@ void multiplies(random_numbers& random, int top, int offset, int quads, int rows
     if (extreme)
       for (std::size_t i = 0; i < u.back().size(); ++i) u.back()[i] = static_cast<std::uint8_t>(i % 8 < 4 ? top : 0);
   }
+  const auto factor = [&](int q, int r) {
+    return P::load(factors.data() + q * P::quad_bytes(rows) + r * P::row_bytes(padded), P::row_bytes(padded));
+  };
   for (int r = 0; r < rows; ++r) {
-    auto sum = P::start(start[static_cast<std::size_t>(r)]);
-    for (int q = 0; q < quads; ++q)
-      sum = P::dot(sum, raw_of(u[static_cast<std::size_t>(q)]),
-                   P::load(factors.data() + q * P::quad_bytes(rows) + r * P::row_bytes(padded), P::row_bytes(padded)));
-    const floats got = lanes_of(P::value(sum));
-    for (std::size_t i = 0; i < lanes; ++i) {
-      std::int64_t want = 0;
-      for (std::size_t q = 0; q < static_cast<std::size_t>(quads); ++q)
-        for (std::size_t k = 0; k < 4; ++k)
-          want += (u[q][4 * i + k] - offset) * integers[static_cast<std::size_t>(r)][4 * q + k];
-      CAPTURE(r, i);
-      CHECK(got[i] == Approx(static_cast<double>(want)).epsilon(2e-7).margin(0.5));  // rounded to a float
-    }
+    const auto check = [&](auto sum, int first, int middle) {
+      for (int q = first; q < quads; ++q) sum = P::dot(sum, raw_of(u[static_cast<std::size_t>(q)]), factor(q, r));
+      const floats got = lanes_of(P::value(sum));
+      for (std::size_t i = 0; i < lanes; ++i) {
+        std::int64_t want = 0;
+        for (std::size_t q = 0; q < static_cast<std::size_t>(quads); ++q)
+          for (std::size_t k = 0; k < 4; ++k)
+            want += (u[q][4 * i + k] - middle) * integers[static_cast<std::size_t>(r)][4 * q + k];
+        CAPTURE(r, i, middle);
+        CHECK(got[i] == Approx(static_cast<double>(want)).epsilon(2e-7).margin(0.5));  // rounded to a float
+      }
+    };
+    check(P::start(start[static_cast<std::size_t>(r)]), 0, offset);
+    if (quads <= P::quads(top)) check(P::product(raw_of(u[0]), factor(0, r)), 1, simd::origin);
   }
 }
 

@@ -32,7 +32,7 @@ struct spy {
   std::vector<fold_record>* log = nullptr;
 
   void observe(std::span<float> row, const tersekv::observation& o) const {
-    if constexpr (requires { merge.observe(row, o); }) merge.observe(row, o);
+    tersekv::detail::observe_row(merge, row, o);
   }
   void fold(tersekv::fold_head& head, head_state& state) const {
     fold_record record;

@@ -26,10 +26,13 @@
 
 namespace tersekv {
 
+struct ada_on_device;  // ada.cuh
+
 struct ada {
   using role = tersekv::role::budget;
   static constexpr std::string_view name = "ada";
   static constexpr bool needs_scores = true;
+  using on_device = ada_on_device;
 
   float floor = 0.2f;  // part of its rows that a head is sure of, 0 to 1
 
@@ -67,6 +70,12 @@ struct ada {
       throw shape_error("tersekv::ada: floor " + std::to_string(floor) + ", must be between 0 and 1");
   }
 
+  /// floor * b, rounded down; 0.7f * 10 counts as 7.
+  TERSEKV_HD int secured(int b) const {
+    const auto part = static_cast<int>(static_cast<double>(floor) * b * (1 + 1e-6));
+    return part < b ? part : b;
+  }
+
  private:
   struct candidate {
     float score;
@@ -82,8 +91,6 @@ struct ada {
     if (a.age != b.age) return a.age < b.age;
     return a.head < b.head;
   }
-  /// floor * b, rounded down; 0.7f * 10 counts as 7.
-  int secured(int b) const { return std::min(b, static_cast<int>(static_cast<double>(floor) * b * (1 + 1e-6))); }
 };
 
 }  // namespace tersekv

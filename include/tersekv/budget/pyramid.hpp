@@ -41,14 +41,18 @@ struct pyramid {
   }
 
   void allocate(const budget_request& request, std::span<int> rows) const {
-    const int window = request.guarded.empty() ? 0 : *std::max_element(request.guarded.begin(), request.guarded.end());
-    std::fill(rows.begin(), rows.end(), rows_of_slot(request.rows, window, request.seen, request.slot, request.slots));
+    std::fill(rows.begin(), rows.end(), rows_per_head(request.counts()));
+  }
+  TERSEKV_HD int rows_per_head(const slot_rows& s) const {
+    int window = 0;
+    for (int h = 0; h < s.heads; ++h) window = s.guarded[h] > window ? s.guarded[h] : window;
+    return rows_of_slot(s.rows, window, s.seen, s.slot, s.slots);
   }
   /// Rows per head of one slot. mean: rows per head over all slots, `window` protected ones included.
-  int rows_of_slot(int mean, int window, int seen, int slot, int slots) const {
+  TERSEKV_HD int rows_of_slot(int mean, int window, int seen, int slot, int slots) const {
     const std::int64_t b = mean - window, steps = slots - 1;
     if (b < 1 || steps < 1 || seen < mean || seen < 2 * b) return mean;
-    std::int64_t least = window == 0 ? std::max<std::int64_t>(1, b / beta) : b / beta, most = 2 * b - least;
+    std::int64_t least = window == 0 && b < beta ? 1 : b / beta, most = 2 * b - least;
     if (most > seen - window) most = seen - window, least = 2 * b - most;
     if (paper) return static_cast<int>(most - slot * ((most - least) / steps) + window);
     // slot l deserves (most * steps - l * fall) / steps rows; what rounding down leaves goes to the largest remainders,

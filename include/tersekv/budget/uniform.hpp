@@ -17,8 +17,9 @@ struct uniform {
   static constexpr std::string_view name = "uniform";
   static constexpr bool needs_scores = false;
   void allocate(const budget_request& request, std::span<int> rows) const {
-    std::fill(rows.begin(), rows.end(), request.rows);
+    std::fill(rows.begin(), rows.end(), rows_per_head(request.counts()));
   }
+  TERSEKV_HD int rows_per_head(const slot_rows& slot) const { return slot.rows; }
 };
 
 }  // namespace tersekv

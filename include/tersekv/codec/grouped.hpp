@@ -122,9 +122,7 @@ struct grouped_format {
 
   /// Row `from_row` of one tile becomes row `to_row` of another; both tiles hold `rows` rows.
   void move(std::byte* to, int to_row, const std::byte* from, int from_row, int rows, int dim) const {
-    row_codes u;
-    codes::load(from, dim, from_row, u.data());
-    codes::store(to, dim, to_row, u.data());
+    codes::move(to, to_row, from, from_row, dim);
     const int groups = dim / group(dim);
     const std::size_t plane = lows_at(rows, dim) - steps_at(rows, dim);
     to += steps_at(rows, dim), from += steps_at(rows, dim);

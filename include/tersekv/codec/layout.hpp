@@ -122,6 +122,10 @@ struct code_plane<layout::rows, Bits> {
   static void load(const std::byte* plane, int dim, int row, std::uint8_t* codes) {
     detail::unpack_codes<Bits>(plane + bytes(row, dim), dim, codes);
   }
+  /// Row `from_row` of one plane becomes row `to_row` of another.
+  static void move(std::byte* to, int to_row, const std::byte* from, int from_row, int dim) {
+    std::memmove(to + bytes(to_row, dim), from + bytes(from_row, dim), bytes(1, dim));
+  }
   TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
     const std::byte* from = plane + bytes(row, dim) + channel * Bits / 8;
     const int shift = channel * Bits % 8;
@@ -168,6 +172,10 @@ struct code_plane<layout::token_quads, Bits> {
         std::memcpy(codes + c, rest, static_cast<std::size_t>(dim - c));
       }
     });
+  }
+  static void move(std::byte* to, int to_row, const std::byte* from, int from_row, int dim) {
+    to += lane(dim, to_row), from += lane(dim, from_row);
+    for (std::size_t i = 0; i < block::bytes(depth(dim)); i += stride) std::memmove(to + i, from + i, 4);
   }
   TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
     return detail::code_in_block<Bits>(plane + lane(dim, row), depth(dim), channel);
@@ -234,6 +242,11 @@ struct code_plane<layout::channel_quads, Bits> {
     load_lanes(from, row % detail::value_rows, rest);
     std::memcpy(codes + c, rest, static_cast<std::size_t>(dim - c));
   }
+  static void move(std::byte* to, int to_row, const std::byte* from, int from_row, int dim) {
+    to += first_block(dim, to_row), from += first_block(dim, from_row);
+    for (int n = 0; n < blocks(dim); ++n, to += block_bytes, from += block_bytes)
+      move_lanes(to, to_row % detail::value_rows, from, from_row % detail::value_rows);
+  }
   TERSEKV_HD static std::uint32_t code(const std::byte* plane, int dim, int row, int channel) {
     return detail::code_in_block<Bits>(plane + lane(dim, row, channel), detail::value_rows, row % detail::value_rows);
   }
@@ -267,6 +280,18 @@ struct code_plane<layout::channel_quads, Bits> {
       for (int i = 0; i < detail::block_lanes; ++i)
         word[i] = (word[i] & others) | (static_cast<std::uint32_t>(codes[i]) >> Low & ((1u << Width) - 1)) << at;
       std::memcpy(to + words<Low, Width>(t), word, sizeof(word));
+    });
+  }
+  static void move_lanes(std::byte* to, int to_t, const std::byte* from, int from_t) {
+    block::each_plane([&]<int Low, int Width>() {
+      constexpr std::uint32_t bits = (1u << Width) - 1;
+      const int put = shift<Width>(to_t), take = shift<Width>(from_t);
+      std::uint32_t word[detail::block_lanes], other[detail::block_lanes];
+      std::memcpy(word, to + words<Low, Width>(to_t), sizeof(word));
+      std::memcpy(other, from + words<Low, Width>(from_t), sizeof(other));
+      for (int i = 0; i < detail::block_lanes; ++i)
+        word[i] = (word[i] & ~(bits << put)) | (other[i] >> take & bits) << put;
+      std::memcpy(to + words<Low, Width>(to_t), word, sizeof(word));
     });
   }
   static void load_lanes(const std::byte* from, int t, std::uint8_t* codes) {

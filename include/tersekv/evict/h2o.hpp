@@ -13,7 +13,6 @@
 // Needs     attention mass
 // With      shared layers: mass is summed over the layers that read the slot
 #pragma once
-#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,11 +38,10 @@ struct h2o {
     f("recent", recent);
   }
 
-  void observe(std::span<float> s, const observation& o) const { s[0] += o.mass; }
-  void score(const scored_head& head, std::span<float> out) const {
-    std::copy(head.state.begin(), head.state.end(), out.begin());
-  }
-  protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
+  TERSEKV_HD void observe(float* s, const observation& o) const { s[0] += o.mass; }
+  TERSEKV_HD float score(const row_signals& rows, int j) const { return rows.state[j]; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return heavy + recent; }
   void check() const {
     if (heavy < 0 || recent < 0 || budget() < 1)

@@ -19,7 +19,7 @@ struct keep_all {
   static constexpr bool keeps_all = true;
   static constexpr trigger when{false, 0, 0};
   void score(const scored_head&, std::span<float>) const {}
-  protection protects(row) const { return protection::caller; }
+  TERSEKV_HD protection protects(row) const { return protection::caller; }
   int budget() const { return std::numeric_limits<int>::max(); }
 };
 using full = keep_all;

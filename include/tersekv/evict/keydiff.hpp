@@ -25,12 +25,15 @@
 
 namespace tersekv {
 
+struct keydiff_on_device;  // keydiff.cuh
+
 struct keydiff {
   using role = tersekv::role::evict;
   using needs = tersekv::list<fact::readable_keys>;
   using provides = tersekv::list<fact::comparable_scores>;
   static constexpr std::string_view name = "keydiff";
   static constexpr int columns = 0;
+  using on_device = keydiff_on_device;
 
   int rows = 512;   // kept, the recent ones included   [rows]
   int recent = 32;  // newest rows, always kept         [rows]
@@ -62,7 +65,7 @@ struct keydiff {
       out[j] = norms > 0 ? static_cast<float>(-dot(key, anchor) / norms) : 0.0f;  // a zero key has no direction
     }
   }
-  protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
+  TERSEKV_HD protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return rows; }
   void check() const {
     if (rows < 1 || recent < 0 || recent > rows)

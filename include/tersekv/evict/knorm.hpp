@@ -12,7 +12,6 @@
 // Needs     nothing
 // With      models that normalise their keys: the norms then say little
 #pragma once
-#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string>
@@ -37,15 +36,14 @@ struct knorm {
     f("recent", recent);
   }
 
-  void insert(std::span<float> s, std::span<const float> key) const {
+  TERSEKV_HD void insert(float* s, const auto& key, int key_dim) const {
     double squares = 0;  // a large key must not overflow
-    for (const float x : key) squares += static_cast<double>(x) * static_cast<double>(x);
+    for (int c = 0; c < key_dim; ++c) squares += static_cast<double>(key[c]) * static_cast<double>(key[c]);
     s[0] = static_cast<float>(-std::sqrt(squares));
   }
-  void score(const scored_head& head, std::span<float> out) const {
-    std::copy(head.state.begin(), head.state.end(), out.begin());
-  }
-  protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
+  TERSEKV_HD float score(const row_signals& rows, int j) const { return rows.state[j]; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return rows; }
   void check() const {
     if (rows < 1 || recent < 0 || recent > rows)

@@ -42,15 +42,16 @@ struct observed_attention {
                         std::to_string(recent) + "; rows >= 1 and 0 <= recent <= rows");
   }
 
-  void observe(std::span<float> state, const observation& o) const {
+  TERSEKV_HD void observe(float* state, const observation& o) const {
     state[0] += o.mass;
     state[1] += static_cast<float>(o.queries);
   }
-  void score(const scored_head& head, std::span<float> out) const {
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = head.state[2 * i + 1] > 0 ? head.state[2 * i] / head.state[2 * i + 1] : 0.0f;
+  TERSEKV_HD float score(const row_signals& rows, int j) const {
+    const float* state = rows.state + j * columns;
+    return state[1] > 0 ? state[0] / state[1] : 0.0f;
   }
-  protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return rows; }
 };
 

@@ -10,7 +10,6 @@
 // Needs     nothing
 // With      any backend: the same seed keeps the same rows, because a row's draw depends on nothing but its place
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -38,12 +37,13 @@ struct random_eviction {
     f("seed", seed);
   }
 
-  void score(const scored_head& head, std::span<float> out) const {
-    const std::uint64_t place = mixed(mixed(mixed(number(seed)) + number(head.slot)) + number(head.head));
-    for (std::size_t j = 0; j < out.size(); ++j)  // 24 bits: every draw is a float in [0, 1)
-      out[j] = static_cast<float>(mixed(place + number(head.position[j])) >> 40) * 0x1p-24f;
+  TERSEKV_HD float score(const row_signals& rows, int j) const {
+    const std::uint64_t place = mixed(mixed(mixed(number(seed)) + number(rows.slot)) + number(rows.head));
+    // 24 bits: every draw is a float in [0, 1)
+    return static_cast<float>(mixed(place + number(rows.position[j])) >> 40) * 0x1p-24f;
   }
-  protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const { return r.age < recent ? protection::recent : protection::none; }
   int budget() const { return rows; }
   void check() const {
     if (rows < 1 || recent < 0 || recent > rows)
@@ -52,9 +52,9 @@ struct random_eviction {
   }
 
  private:
-  static std::uint64_t number(int x) { return static_cast<std::uint32_t>(x); }
+  TERSEKV_HD static std::uint64_t number(int x) { return static_cast<std::uint32_t>(x); }
   /// The finaliser of SplitMix64 (Steele et al., OOPSLA 2014).
-  static std::uint64_t mixed(std::uint64_t x) {
+  TERSEKV_HD static std::uint64_t mixed(std::uint64_t x) {
     x += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

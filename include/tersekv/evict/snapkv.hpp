@@ -14,7 +14,6 @@
 // With      a question that is excluded from observation: its rows are safe only as far as `window` reaches.
 //           ada and pyramid: only the rows before the window are spread
 #pragma once
-#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,23 +44,21 @@ struct snapkv {
   }
 
   int queries() const { return window; }
-  void score(const scored_head& head, std::span<float> out) const {
-    int before = head.rows();  // rows before the window, the only ones that are pooled
-    while (before > 0 &&
-           protects({head.position[at(before - 1)], head.seen - 1 - head.position[at(before - 1)]}) != protection::none)
-      --before;
-    const int reach = kernel / 2;
-    for (int j = 0; j < before; ++j) {
-      const auto near = head.window_attention.subspan(at(std::max(0, j - reach)),
-                                                      at(std::min(before, j + reach + 1) - std::max(0, j - reach)));
-      float sum = 0;
-      for (const float mass : near) sum += mass;
-      out[at(j)] =
-          pool == pooling::mean ? sum / static_cast<float>(kernel) : *std::max_element(near.begin(), near.end());
+  TERSEKV_HD float score(const row_signals& rows, int j) const {
+    const float* mass = rows.window_attention;
+    if (in_window(rows, j)) return mass[j];
+    const int reach = kernel / 2, first = j > reach ? j - reach : 0;
+    int last = j + reach < rows.n ? j + reach : rows.n - 1;  // only rows before the window are pooled
+    while (in_window(rows, last)) --last;
+    float sum = 0, most = mass[first];
+    for (int i = first; i <= last; ++i) {
+      sum += mass[i];
+      most = mass[i] > most ? mass[i] : most;
     }
-    std::copy(head.window_attention.begin() + before, head.window_attention.end(), out.begin() + before);
+    return pool == pooling::mean ? sum / static_cast<float>(kernel) : most;
   }
-  protection protects(row r) const { return r.age < window ? protection::recent : protection::none; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const { return r.age < window ? protection::recent : protection::none; }
   int budget() const { return rows; }
   void check() const {
     if (window < 1 || rows <= window || kernel < 1 || kernel % 2 == 0)
@@ -70,7 +67,9 @@ struct snapkv {
   }
 
  private:
-  static std::size_t at(int i) { return static_cast<std::size_t>(i); }
+  TERSEKV_HD bool in_window(const row_signals& rows, int j) const {
+    return protects({rows.position[j], rows.seen - 1 - rows.position[j]}) != protection::none;
+  }
 };
 
 }  // namespace tersekv

@@ -13,7 +13,6 @@
 // With      any codec: rows leave in order of position, sinks apart. A budget below sinks + recent shortens the recent
 //           rows first
 #pragma once
-#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,10 +37,11 @@ struct streaming_llm {
     f("recent", recent);
   }
 
-  void score(const scored_head& head, std::span<float> out) const {  // only a budget above sinks + recent asks
-    for (std::size_t j = 0; j < out.size(); ++j) out[j] = static_cast<float>(head.position[j] - head.seen);
+  TERSEKV_HD float score(const row_signals& rows, int j) const {  // only a budget above sinks + recent asks
+    return static_cast<float>(rows.position[j] - rows.seen);
   }
-  protection protects(row r) const {
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row r) const {
     if (r.position < sinks) return protection::sink;
     return r.age < recent ? protection::recent : protection::none;
   }

@@ -12,7 +12,6 @@
 // Needs     last attention
 // With      shared layers: attention is summed over the layers that read the slot
 #pragma once
-#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,10 +35,9 @@ struct tova {
     f("rows", rows);
   }
 
-  void score(const scored_head& head, std::span<float> out) const {
-    std::copy(head.last_attention.begin(), head.last_attention.end(), out.begin());
-  }
-  protection protects(row) const { return protection::none; }
+  TERSEKV_HD float score(const row_signals& rows, int j) const { return rows.last_attention[j]; }
+  void score(const scored_head& head, std::span<float> out) const { score_each(*this, head, out); }
+  TERSEKV_HD protection protects(row) const { return protection::none; }
   int budget() const { return rows; }
   void check() const {
     if (rows < 1) throw shape_error("tersekv::tova: rows " + std::to_string(rows) + ", must be >= 1");

@@ -32,7 +32,7 @@ struct weighted_kv {
   static constexpr bool folds = true;
   struct head_state {};
 
-  void observe(std::span<float> row, const observation& o) const {
+  TERSEKV_HD void observe(float* row, const observation& o) const {
     row[0] += o.mass;
     row[1] += static_cast<float>(o.queries);
   }

@@ -20,16 +20,14 @@ inline constexpr int soft_rows = piece_rows * tile_pieces;
 
 inline constexpr int longest_row = 1024;  // of a head
 
-/// The scale with which numbers up to `largest` become factors, and what numbers are multiplied with. Below the
-/// smallest normal float the reciprocal overflows: such numbers count as zero.
+/// The scale with which numbers up to `largest` become factors, and what numbers are multiplied with. Numbers that are
+/// smaller than any that matters count as zero: their reciprocals would overflow.
 template <class P>
 struct rounding {
   float scale, inverse;
-  explicit TERSEKV_INLINE rounding(float largest) {
-    const float s = largest / static_cast<float>(P::largest_factor);
-    inverse = s > 1.2e-38f ? 1.0f / s : 0.0f;
-    scale = inverse > 0 ? s : 0.0f;
-  }
+  explicit TERSEKV_INLINE rounding(float largest)
+      : scale((largest > 1e-33f ? largest : 1e-33f) * (1.0f / static_cast<float>(P::largest_factor))),
+        inverse(1.0f / scale) {}
 };
 
 /// Factors of `rows` query rows and up to `quads` quads, a multiple of 8.
@@ -43,10 +41,24 @@ struct factor_rows {
            static_cast<std::ptrdiff_t>(r) * P::row_bytes(quads);
   }
   /// Quads [first, first + count) of row r: x[c] * by(c), rounded, c < 4 * count; returns their sum. x holds zeros
-  /// behind them up to 32; up to 8 quads are written as zeros too.
+  /// behind them up to a multiple of 32, which are written too.
   template <class By>
   TERSEKV_INLINE start_words round(const float* x, int first, int count, By&& by, int rows, int r) const {
-    return P::round(x, count, by, row(rows, r, first), P::row_bytes(quads), rows);
+    typename P::acc sum = P::none();
+    for (int q = 0; q < count; q += 8) {
+      const auto number = [&](auto i) TERSEKV_INLINED {
+        const int c = 4 * q + i * simd::lanes;
+        return simd::mul(simd::load(x + c), by(c));
+      };
+      sum = P::plus(sum, write(number, first + q, rows, r));
+    }
+    return P::added(sum);
+  }
+  /// 32 numbers, given as vectors number(0), number(1), ..., as quads from `first` on. The lanes of what it returns
+  /// hold their sum.
+  template <class Number>
+  TERSEKV_INLINE typename P::acc write(Number&& number, int first, int rows, int r) const {
+    return P::write(number, row(rows, r, first), P::row_bytes(quads), rows);
   }
 };
 inline constexpr int padded_quads(int depth) { return round_up_to(depth, 32) / 4; }

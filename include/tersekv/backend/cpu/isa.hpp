@@ -26,9 +26,11 @@
 #if defined(__GNUC__)
 #define TERSEKV_INLINE inline __attribute__((always_inline))
 #define TERSEKV_INLINED __attribute__((always_inline))  // behind the parameters of a lambda
+#define TERSEKV_APART __attribute__((noinline))         // rare: takes no registers from what is not
 #else
 #define TERSEKV_INLINE inline
 #define TERSEKV_INLINED
+#define TERSEKV_APART
 #endif
 
 namespace tersekv::detail {

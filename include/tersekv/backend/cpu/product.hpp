@@ -102,8 +102,14 @@ TERSEKV_INLINE const std::byte* fresh(const std::byte* p) {
   return p;
 }
 
-/// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r.
-template <class Grid, class P, int Quads, int R, int L>
+/// f(l, r) for all lane vectors and rows.
+template <int L, int R, class F>
+TERSEKV_INLINE void each_sum(F&& f) {
+  each<L>([&](auto l) TERSEKV_INLINED { each<R>([&](auto r) TERSEKV_INLINED { f(l, r); }); });
+}
+
+/// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r. First: = instead.
+template <class Grid, class P, int Quads, bool First, int R, int L>
 TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const lane_vectors& lanes, std::size_t depth, std::size_t q,
                               const std::byte* factors, int row) {
   using codes = quad_codes<Grid>;
@@ -115,37 +121,37 @@ TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const lane_vectors& la
       each<L>([&](auto l) TERSEKV_INLINED { c[l] = codes::template code<k>(u[l]); });
       each<R>([&](auto r) TERSEKV_INLINED {
         const auto x = P::load(factors + (step * codes::quads + k) * P::quad_bytes(R) + r * row, row);
-        each<L>([&](auto l) TERSEKV_INLINED { a[l][r] = P::dot(a[l][r], c[l], x); });
+        each<L>([&](auto l) TERSEKV_INLINED {
+          if constexpr (First && step == 0 && k == 0)
+            a[l][r] = P::product(c[l], x);
+          else
+            a[l][r] = P::dot(a[l][r], c[l], x);
+        });
       });
     });
   });
 }
 
 /// a[l][r] += codes of quads [first, first + count) of lane vector l times the factors of row r from quad `from` on.
-/// Count > 0: a count that is known, and small enough to be written out.
-template <class Grid, class P, int Count, int R, int L>
+/// Count > 0: a count that is known, and small enough to be written out. First: = instead of +=.
+template <class Grid, class P, int Count, bool First = false, int R, int L>
 TERSEKV_INLINE void add_products(typename P::acc (&a)[L][R], const lane_vectors& lanes, std::size_t depth,
                                  std::size_t first, std::size_t count, const factor_rows<P>& factors, int from) {
   constexpr std::size_t least = quad_codes<Grid>::quads, many = std::max<std::size_t>(simd::written_out / 2, least);
   const int row = P::row_bytes(factors.quads);
   const std::byte* f = fresh(factors.row(R, 0, from));
   if constexpr (Count > 0 && Count <= simd::written_out) {
-    add_quads<Grid, P, Count>(a, lanes, depth, first, f, row);
+    add_quads<Grid, P, Count, First>(a, lanes, depth, first, f, row);
   } else {
+    if constexpr (First) each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::none(); });
     const std::size_t last = first + count;
     std::size_t q = first;
     for (; q + many <= last; q += many, f += many * P::quad_bytes(R))
-      add_quads<Grid, P, static_cast<int>(many)>(a, lanes, depth, q, f, row);
+      add_quads<Grid, P, static_cast<int>(many), false>(a, lanes, depth, q, f, row);
     if constexpr (least < many)
       for (; q < last; q += least, f += least * P::quad_bytes(R))
-        add_quads<Grid, P, static_cast<int>(least)>(a, lanes, depth, q, f, row);
+        add_quads<Grid, P, static_cast<int>(least), false>(a, lanes, depth, q, f, row);
   }
-}
-
-/// f(l, r) for all lane vectors and rows.
-template <int L, int R, class F>
-TERSEKV_INLINE void each_sum(F&& f) {
-  each<L>([&](auto l) TERSEKV_INLINED { each<R>([&](auto r) TERSEKV_INLINED { f(l, r); }); });
 }
 
 }  // namespace TERSEKV_ISA

@@ -7,8 +7,10 @@
 //   narrow, wide             sums of codes times factors: acc += four products in every lane. Factors are small
 //   integers
 //                            (narrow 8 bits, wide 16), written once for all lanes
+//     write                  rounds 32 numbers to the factors of 8 quads; the lanes of what it returns hold their sum
 //     start, start_words     what a sum begins with: minus `offset` times the factors, so that codes count as u -
-//     offset quads(offset)          how many quads a sum holds before it must be read
+//     offset none, product          likewise: nothing, the first product; codes count as u - origin quads(offset) how
+//     many quads a sum holds before it must be read
 //
 // The struct stands in a namespace of its instruction set: see isa.hpp.
 #pragma once

@@ -15,6 +15,7 @@ inline namespace TERSEKV_ISA {
 
 struct simd {
   static constexpr int lanes = 8, registers = 16;
+  static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;                 // factors are operands in memory
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
@@ -68,6 +69,13 @@ struct simd {
   static TERSEKV_INLINE void sums(const f32 (&x)[8], float* to) {
     sums({x[0], x[1], x[2], x[3]}, to);
     sums({x[4], x[5], x[6], x[7]}, to + 4);
+  }
+  static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) {
+    __m128 h[4];
+    for (int i = 0; i < 4; ++i) h[i] = _mm_max_ps(_mm256_castps256_ps128(x[i]), _mm256_extractf128_ps(x[i], 1));
+    const __m128 a = _mm_max_ps(_mm_unpacklo_ps(h[0], h[1]), _mm_unpackhi_ps(h[0], h[1]));  // 0 1 0 1
+    const __m128 b = _mm_max_ps(_mm_unpacklo_ps(h[2], h[3]), _mm_unpackhi_ps(h[2], h[3]));
+    _mm_storeu_ps(to, _mm_max_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a)));
   }
   template <int N>
   static TERSEKV_INLINE void largests(const f32 (&x)[N], float* to) {
@@ -130,40 +138,40 @@ struct simd {
     static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(32 * quads * rows); }
     using acc = __m256i;
     using factor = __m256i;
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int rows) {
-      __m256i sum = _mm256_setzero_si256();
-      for (int c = 0; c < 4 * count; c += 32, to += 8 * quad_bytes(rows)) {
-        __m256i n[4];
-        each<4>([&](auto i)
-                    TERSEKV_INLINED { n[i] = _mm256_cvtps_epi32(mul(simd::load(x + c + 8 * i), by(c + 8 * i))); });
-        const __m256i mixed = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
-        const __m256i all = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_set1_epi8(1), all));
-        std::int32_t quad[8];
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(quad), all);
-        each<8>([&](auto q) TERSEKV_INLINED {
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + q * quad_bytes(rows)), _mm256_set1_epi32(quad[q]));
-        });
-      }
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int rows) {
+      __m256i n[4];
+      each<4>([&](auto i) TERSEKV_INLINED { n[i] = _mm256_cvtps_epi32(number(i)); });
+      const __m256i all = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+      std::int32_t quad[8];  // even ones, then odd ones
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(quad), all);
+      __asm__("" : "+m"(quad));
+      each<8>([&](auto q) TERSEKV_INLINED {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (q % 4 * 2 + q / 4) * quad_bytes(rows)),
+                            _mm256_set1_epi32(quad[q]));
+      });
+      return _mm256_maddubs_epi16(_mm256_set1_epi8(1), all);
+    }
+    /// Pairs: of numbers 0 and 1, of 2 and 3 of all quads.
+    static TERSEKV_INLINE start_words added(acc sum) {
       __m128i s = _mm_add_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
       s = _mm_add_epi16(s, _mm_shuffle_epi32(s, 0x4e));
       s = _mm_add_epi16(s, _mm_shuffle_epi32(s, 0xb1));
-      return {{_mm_cvtsi128_si32(s), 0}};  // pairs: of numbers 0 and 1, of 2 and 3 of all quads
-    }
-    static TERSEKV_INLINE int total(const start_words& sum) {
-      return static_cast<std::int16_t>(sum.word[0]) + (sum.word[0] >> 16);
+      return {{_mm_cvtsi128_si32(s), 0}};
     }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
       const auto low = static_cast<std::uint16_t>(-offset * static_cast<std::int16_t>(sum.word[0]));
       const auto high = static_cast<std::uint16_t>(-offset * (sum.word[0] >> 16));
       return {{static_cast<int>(low | static_cast<std::uint32_t>(high) << 16), 0}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) { return add16(a, b); }
+    static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
     static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     }
-    static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return add16(a, _mm256_maddubs_epi16(codes, f)); }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return _mm256_maddubs_epi16(codes, f); }
+    static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return add16(a, product(codes, f)); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm256_cvtepi32_ps(_mm256_madd_epi16(a, _mm256_set1_epi16(1))); }
   };
   /// Codes of 8 bits, factors of 15 bits and a sign: numbers 0 and 2 of a quad, then 1 and 3, each spread over a
@@ -179,33 +187,36 @@ struct simd {
     struct factor {
       __m256i even, odd;
     };
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int rows) {
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int rows) {
       const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6,
                                              7, 8, 9, 12, 13, 10, 11, 14, 15);
-      __m256i sum = _mm256_setzero_si256();
-      for (int c = 0; c < 4 * count; c += 16, to += 4 * quad_bytes(rows)) {
-        const __m256i a = _mm256_cvtps_epi32(mul(simd::load(x + c), by(c)));
-        const __m256i b = _mm256_cvtps_epi32(mul(simd::load(x + c + 8), by(c + 8)));
-        sum = _mm256_add_epi32(sum, _mm256_add_epi32(a, b));
-        std::int32_t pair[8];  // even, odd of 4 quads
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(pair),
-                            _mm256_shuffle_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8), order));
+      acc sum = none();
+      each<2>([&](auto half) TERSEKV_INLINED {
+        const __m256i a = _mm256_cvtps_epi32(number(2 * half)), b = _mm256_cvtps_epi32(number(2 * half + 1));
+        sum = add32(sum, _mm256_add_epi32(a, b));
+        std::int32_t pair[8];  // even, odd of quads 0, 2, 1, 3
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(pair), _mm256_shuffle_epi8(_mm256_packs_epi32(a, b), order));
         each<4>([&](auto q) TERSEKV_INLINED {
           each<2>([&](auto i) TERSEKV_INLINED {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + q * quad_bytes(rows) + 32 * i),
-                                _mm256_set1_epi32(pair[2 * q + i]));
+            _mm256_storeu_si256(
+                reinterpret_cast<__m256i*>(to + (4 * half + q % 2 * 2 + q / 2) * quad_bytes(rows) + 32 * i),
+                _mm256_set1_epi32(pair[2 * q + i]));
           });
         });
-      }
+      });
+      return sum;
+    }
+    static TERSEKV_INLINE start_words added(acc sum) {
       __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
       s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
       return {{_mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1))), 0}};
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return sum.word[0]; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
       return {{-offset * sum.word[0], 0}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) { return add32(a, b); }
+    static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
     static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       const auto* v = reinterpret_cast<const __m256i*>(p);
@@ -215,6 +226,7 @@ struct simd {
       const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(codes, 8);
       return add32(add32(a, _mm256_madd_epi16(even, f.even)), _mm256_madd_epi16(odd, f.odd));
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm256_cvtepi32_ps(a); }
   };
 

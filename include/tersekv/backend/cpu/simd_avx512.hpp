@@ -14,6 +14,7 @@ inline namespace TERSEKV_ISA {
 
 struct simd {
   static constexpr int lanes = 16, registers = 32;
+  static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
@@ -126,26 +127,29 @@ struct simd {
     static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(4 * quads * rows); }
     using acc = __m512i;
     using factor = __m512i;
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int) {
-      __m512i sum = _mm512_setzero_si512();
-      for (int c = 0; c < 4 * count; c += lanes) {
-        const __m512i n = _mm512_cvtps_epi32(mul(simd::load(x + c), by(c)));
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int) {
+      acc sum = none();
+      each<2>([&](auto i) TERSEKV_INLINED {
+        const __m512i n = _mm512_cvtps_epi32(number(i));
         sum = _mm512_add_epi32(sum, n);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtepi32_epi8(n));
-      }
-      return {{_mm512_reduce_add_epi32(sum), 0}};
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * lanes), _mm512_cvtepi32_epi8(n));
+      });
+      return sum;
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return sum.word[0]; }
+    static TERSEKV_INLINE start_words added(acc sum) { return {{_mm512_reduce_add_epi32(sum), 0}}; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
       return {{-offset * sum.word[0], 0}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) { return _mm512_add_epi32(a, b); }
+    static TERSEKV_INLINE acc none() { return _mm512_setzero_si512(); }
     static TERSEKV_INLINE acc start(const start_words& s) { return _mm512_set1_epi32(s.word[0]); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       std::int32_t x;
       std::memcpy(&x, p, 4);
       return _mm512_set1_epi32(x);
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return _mm512_dpbusd_epi32(a, codes, f); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm512_cvtepi32_ps(a); }
   };
@@ -163,30 +167,36 @@ struct simd {
     struct factor {
       __m512i high, low;
     };
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int row, int) {
-      __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
-      for (int c = 0; c < 4 * count; c += lanes) {
-        const __m512i n = _mm512_cvtps_epi32(mul(simd::load(x + c), by(c)));
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int row, int) {
+      acc sum = none();
+      each<2>([&](auto i) TERSEKV_INLINED {
+        const __m512i n = _mm512_cvtps_epi32(number(i));
         const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(128)), 8);
         const __m512i low = _mm512_sub_epi32(n, _mm512_slli_epi32(high, 8));
-        high_sum = _mm512_add_epi32(high_sum, high);
-        low_sum = _mm512_add_epi32(low_sum, low);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtepi32_epi8(high));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c + row / 2), _mm512_cvtepi32_epi8(low));
-      }
-      return {{_mm512_reduce_add_epi32(high_sum), _mm512_reduce_add_epi32(low_sum)}};
+        sum = {_mm512_add_epi32(sum.high, high), _mm512_add_epi32(sum.low, low)};
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * lanes), _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * lanes + row / 2), _mm512_cvtepi32_epi8(low));
+      });
+      return sum;
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return 256 * sum.word[0] + sum.word[1]; }
+    static TERSEKV_INLINE start_words added(acc sum) {
+      return {{_mm512_reduce_add_epi32(sum.high), _mm512_reduce_add_epi32(sum.low)}};
+    }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
       return {{-offset * sum.word[0], -offset * sum.word[1]}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) {
+      return {_mm512_add_epi32(a.high, b.high), _mm512_add_epi32(a.low, b.low)};
+    }
+    static TERSEKV_INLINE acc none() { return {narrow::none(), narrow::none()}; }
     static TERSEKV_INLINE acc start(const start_words& s) {
       return {_mm512_set1_epi32(s.word[0]), _mm512_set1_epi32(s.word[1])};
     }
     static TERSEKV_INLINE factor load(const std::byte* p, int row) {
       return {narrow::load(p, 0), narrow::load(p + row / 2, 0)};
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       return {_mm512_dpbusd_epi32(a.high, codes, f.high), _mm512_dpbusd_epi32(a.low, codes, f.low)};
     }

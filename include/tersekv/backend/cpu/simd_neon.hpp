@@ -101,11 +101,11 @@ struct simd {
     return veorq_u8(vreinterpretq_u8_s8(vqtbl1q_s8(vld1q_s8(table), x)), vdupq_n_u8(128));
   }
 
-  /// The instruction multiplies signed bytes: codes count as u - 128 in it. `base` is what that leaves to be added.
+  /// The instruction multiplies signed bytes: codes count as u - 128 in it.
   static TERSEKV_INLINE int8x16_t centred_codes(raw codes) {
     return vreinterpretq_s8_u8(veorq_u8(codes, vdupq_n_u8(128)));
   }
-  static constexpr int base = 128;
+  static constexpr int origin = 128;  // the code that counts as zero in sums that begin with none()
 
   struct narrow {
     static constexpr int largest_factor = 127;
@@ -121,26 +121,29 @@ struct simd {
       const std::int32_t quad = vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(h, h))), 0);
       std::memcpy(to, &quad, 4);
     }
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int) {
-      int32x4_t sum = vdupq_n_s32(0);
-      for (int c = 0; c < 4 * count; c += lanes) {
-        const int32x4_t n = vcvtnq_s32_f32(mul(simd::load(x + c), by(c)));
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int) {
+      acc sum = none();
+      each<8>([&](auto i) TERSEKV_INLINED {
+        const int32x4_t n = vcvtnq_s32_f32(number(i));
         sum = vaddq_s32(sum, n);
-        store_bytes(to + c, n);
-      }
-      return {{vaddvq_s32(sum), 0}};
+        store_bytes(to + i * lanes, n);
+      });
+      return sum;
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return sum.word[0]; }
+    static TERSEKV_INLINE start_words added(acc sum) { return {{vaddvq_s32(sum), 0}}; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
-      return {{(base - offset) * sum.word[0], 0}};
+      return {{(origin - offset) * sum.word[0], 0}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) { return vaddq_s32(a, b); }
+    static TERSEKV_INLINE acc none() { return vdupq_n_s32(0); }
     static TERSEKV_INLINE acc start(const start_words& s) { return vdupq_n_s32(s.word[0]); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       std::int32_t x;
       std::memcpy(&x, p, 4);
       return vreinterpretq_s8_s32(vdupq_n_s32(x));
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return vdotq_s32(a, centred_codes(codes), f); }
     static TERSEKV_INLINE f32 value(acc a) { return vcvtq_f32_s32(a); }
   };
@@ -158,28 +161,30 @@ struct simd {
     struct factor {
       int8x16_t high, low;
     };
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int row, int) {
-      int32x4_t high_sum = vdupq_n_s32(0), low_sum = high_sum;
-      for (int c = 0; c < 4 * count; c += lanes) {
-        const int32x4_t n = vcvtnq_s32_f32(mul(simd::load(x + c), by(c)));
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int row, int) {
+      acc sum = none();
+      each<8>([&](auto i) TERSEKV_INLINED {
+        const int32x4_t n = vcvtnq_s32_f32(number(i));
         const int32x4_t high = vshrq_n_s32(vaddq_s32(n, vdupq_n_s32(128)), 8);
         const int32x4_t low = vsubq_s32(n, vshlq_n_s32(high, 8));
-        high_sum = vaddq_s32(high_sum, high);
-        low_sum = vaddq_s32(low_sum, low);
-        narrow::store_bytes(to + c, high);
-        narrow::store_bytes(to + c + row / 2, low);
-      }
-      return {{vaddvq_s32(high_sum), vaddvq_s32(low_sum)}};
+        sum = {vaddq_s32(sum.high, high), vaddq_s32(sum.low, low)};
+        narrow::store_bytes(to + i * lanes, high);
+        narrow::store_bytes(to + i * lanes + row / 2, low);
+      });
+      return sum;
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return 256 * sum.word[0] + sum.word[1]; }
+    static TERSEKV_INLINE start_words added(acc sum) { return {{vaddvq_s32(sum.high), vaddvq_s32(sum.low)}}; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
-      return {{(base - offset) * sum.word[0], (base - offset) * sum.word[1]}};
+      return {{(origin - offset) * sum.word[0], (origin - offset) * sum.word[1]}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) { return {vaddq_s32(a.high, b.high), vaddq_s32(a.low, b.low)}; }
+    static TERSEKV_INLINE acc none() { return {narrow::none(), narrow::none()}; }
     static TERSEKV_INLINE acc start(const start_words& s) { return {vdupq_n_s32(s.word[0]), vdupq_n_s32(s.word[1])}; }
     static TERSEKV_INLINE factor load(const std::byte* p, int row) {
       return {narrow::load(p, 0), narrow::load(p + row / 2, 0)};
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       const int8x16_t c = centred_codes(codes);
       return {vdotq_s32(a.high, c, f.high), vdotq_s32(a.low, c, f.low)};

@@ -13,6 +13,7 @@ inline namespace TERSEKV_ISA {
 
 struct simd {
   static constexpr int lanes = 8, registers = 8;
+  static constexpr int origin = 0;  // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;
   static constexpr bool rounds_narrow = false;
   static constexpr int pass_sizes[] = {4, 1};
@@ -144,22 +145,34 @@ struct simd {
     struct factor {
       std::int32_t x[4];
     };
-    template <class By>
-    static TERSEKV_INLINE start_words round(const float* x, int count, By&& by, std::byte* to, int, int) {
-      start_words sum;
-      for (int c = 0; c < 4 * count; ++c) {
-        const float n = x[c] * by(c / lanes * lanes).x[c % lanes] + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
-        const auto k = static_cast<std::int32_t>(bit_cast<std::uint32_t>(n) - 0x4b400000u);
-        const auto small = static_cast<Int>(k);
-        sum.word[0] += k;
-        std::memcpy(to + static_cast<std::size_t>(c) * sizeof(Int), &small, sizeof(Int));
+    template <class Number>
+    static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int) {
+      acc sum = none();
+      for (int c = 0; c < 32; c += lanes) {
+        const f32 x = number(c / lanes);
+        for (int i = 0; i < lanes; ++i) {
+          const float n = x.x[i] + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
+          const auto k = static_cast<std::int32_t>(bit_cast<std::uint32_t>(n) - 0x4b400000u);
+          const auto small = static_cast<Int>(k);
+          sum.x[i] += k;
+          std::memcpy(to + static_cast<std::size_t>(c + i) * sizeof(Int), &small, sizeof(Int));
+        }
       }
       return sum;
     }
-    static TERSEKV_INLINE int total(const start_words& sum) { return sum.word[0]; }
+    static TERSEKV_INLINE start_words added(acc sum) {
+      start_words all;
+      for (const std::int32_t x : sum.x) all.word[0] += x;
+      return all;
+    }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
       return {{-offset * sum.word[0], 0}};
     }
+    static TERSEKV_INLINE acc plus(acc a, acc b) {
+      for (int i = 0; i < lanes; ++i) a.x[i] += b.x[i];
+      return a;
+    }
+    static TERSEKV_INLINE acc none() { return {}; }
     static TERSEKV_INLINE acc start(const start_words& s) {
       acc a;
       for (int i = 0; i < lanes; ++i) a.x[i] = s.word[0];
@@ -170,6 +183,7 @@ struct simd {
       std::memcpy(x, p, sizeof(x));
       return {{x[0], x[1], x[2], x[3]}};
     }
+    static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       for (int i = 0; i < lanes; ++i)
         a.x[i] += static_cast<std::int32_t>(codes.x[i] & 255u) * f.x[0] +

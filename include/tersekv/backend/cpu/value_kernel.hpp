@@ -64,135 +64,206 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
   static void finish(const format&, float*, int) {}
   template <int R>
   static void mix(const format&, const packed_pieces& v, const float* p, const float* sum, float* out, int stride) {
-    const int groups = v.dim / format::group(v.dim);
+    const int group = format::group(v.dim), groups = v.dim / group;
+    alignas(64) float constant[Group == 0 ? 1 : longest_row / 32][R] = {};
     for (int i = 0; i < v.count; i += weight_pieces) {
-      const packed_pieces some{v.piece + i, std::min(weight_pieces, v.count - i), v.rows, v.dim};
-      const float* own = p + i * piece_rows;
-      float share[R];  // of these rows in all weights so far
-      if constexpr (may_be_narrow<Grid>) add_up<R>(own, some.count * piece_rows, sum, share);
-      for (int g = 0; g < groups; ++g) {
-        if constexpr (may_be_narrow<Grid>) {
-          weights<simd::narrow, R> w;
-          if (w.fill(some, g, own, share)) {
-            add_group(some, g, w, out, stride);
-            continue;
-          }
-        }
-        weights<simd::wide, R> w;
-        w.fill(some, g, own, share);
-        add_group(some, g, w, out, stride);
+      const row_weights<R> x(p + i * piece_rows, std::min(weight_pieces, v.count - i), sum);
+      group_rows at(v, i, out);
+      for (int g = 0; g < groups; ++g, at.next(group, v.rows)) {
+        if constexpr (may_be_narrow<Grid>)
+          if (add_group<simd::narrow>(at, group, x, constant[g], stride)) continue;
+        add_wide(at, group, x, constant[g], stride);
       }
     }
+    for (int g = 0; g < groups; ++g, out += group)
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 y = simd::set(constant[g][r]);
+        for (float* to = out + r * stride; to < out + r * stride + group; to += W)
+          simd::store(to, simd::add(simd::load(to), y));
+      });
   }
 
  private:
   static constexpr int W = simd::lanes;
+  static constexpr int vectors = piece_rows / W;  // of a piece
+  static constexpr int highest_code = middle<Grid>() * 2 - 1;
   /// Pieces whose weights share a scale and a sum of products. Fewer bits lose more to the codec, and need less.
   static constexpr int weight_pieces =
-      std::min({Grid::bits == 4 ? 1 : tile_pieces, simd::wide::quads(middle<Grid>()) * 4 / piece_rows,
-                may_be_narrow<Grid> ? simd::narrow::quads(middle<Grid>()) * 4 / piece_rows : tile_pieces});
+      std::min({Grid::bits == 4 ? 1 : tile_pieces, simd::wide::quads(highest_code) * 4 / piece_rows,
+                may_be_narrow<Grid> ? simd::narrow::quads(highest_code) * 4 / piece_rows : tile_pieces});
   static constexpr int weight_rows = weight_pieces * piece_rows;
   static_assert(weight_pieces >= 1);
-  /// The mean code of a group between its minimum and maximum is half a code below the middle one.
-  static constexpr float half_code = Grid::numbers > 1 ? 0.5f : 0.0f;
-  /// What rounding may change of all that was added up, in parts of it.
+  /// The mean code: of a grid between minimum and maximum half a code below the middle one.
+  static constexpr float mean_code = static_cast<float>(middle<Grid>()) - (Grid::numbers > 1 ? 0.5f : 0.0f);
+  /// What rounding may change of all that was added up, in parts of it, and how much noise it makes, in its steps.
+  static constexpr float noise = 2;
   static constexpr float precise = 0.005f * static_cast<float>(1 << (8 - 2 * std::min(4, Grid::bits)));
 
+  /// Weights of some pieces.
   template <int R>
-  static TERSEKV_INLINE void add_up(const float* p, int rows, const float* sum, float (&share)[R]) {
+  struct row_weights {
+    const float* p;     // [R, soft_rows]
+    float share[R];     // of these rows in all weights so far
+    float doubtful[R];  // sums of factors below it may not be precise
+
+    TERSEKV_INLINE row_weights(const float* p, int pieces, const float* sum) : p(p) {
+      simd::f32 all[R];
+      each<R>([&](auto r) TERSEKV_INLINED { all[r] = simd::zero(); });
+      for (int t = 0; t < pieces * piece_rows; t += piece_rows)
+        each_sum<vectors, R>([&](auto k, auto r)
+                                 TERSEKV_INLINED { all[r] = simd::add(all[r], simd::load(row(r) + t + k * W)); });
+      simd::sums(all, share);
+      for (int r = 0; r < R; ++r) share[r] = sum[r] > 0 ? share[r] / sum[r] : 0.0f;
+      for (int r = 0; r < R; ++r) doubtful[r] = share[r] * ((0.5f * weight_rows + noise) / precise);
+    }
+    TERSEKV_INLINE const float* row(int r) const { return p + r * soft_rows; }
+  };
+
+  static TERSEKV_INLINE simd::f32 size(simd::f32 x) { return signed_steps<Grid> ? simd::magnitude(x) : x; }
+
+  /// One group of some pieces.
+  struct group_rows {
+    const half* step[weight_pieces];
+    const half* low[weight_pieces];
+    const std::byte* code[weight_pieces];
+    std::ptrdiff_t ahead[weight_pieces];
+    float* out;
+    int held;  // pieces
+
+    TERSEKV_INLINE group_rows(const packed_pieces& v, int first, float* out)
+        : out(out), held(std::min(weight_pieces, v.count - first)) {
+      for (int i = 0; i < pieces(); ++i) {
+        const packed_piece& piece = v.piece[first + i];
+        step[i] = reinterpret_cast<const half*>(piece.tile + format::steps_at(v.rows, v.dim)) + piece.first;
+        if constexpr (Grid::numbers > 1)
+          low[i] = reinterpret_cast<const half*>(piece.tile + format::lows_at(v.rows, v.dim)) + piece.first;
+        code[i] = piece.tile + static_cast<std::size_t>(piece.first / value_rows * plane::blocks(v.dim)) * block_bytes;
+        ahead[i] = piece.ahead;
+      }
+    }
+    TERSEKV_INLINE int pieces() const { return weight_pieces == 1 ? 1 : held; }
+    TERSEKV_INLINE void next(int group, int rows) {
+      for (int i = 0; i < pieces(); ++i) {
+        step[i] += rows;
+        if constexpr (Grid::numbers > 1) low[i] += rows;
+        code[i] += static_cast<std::size_t>(group / block_lanes) * block_bytes;
+      }
+      out += group;
+    }
+    /// f(vector, row) for all vectors of rows.
+    template <class F>
+    TERSEKV_INLINE void each_vector(F&& f) const {
+      for (int i = 0; i < pieces(); ++i)
+        each<vectors>([&](auto k) TERSEKV_INLINED { f(i * vectors + k, i * piece_rows + k * W); });
+    }
+  };
+
+  /// Whether 7 bits are precise enough for weights times steps times by[r]: they lose small weights beside a large one,
+  /// and make noise. Both are held against all that was added up so far. docs/kernels.md
+  template <int R>
+  static TERSEKV_APART bool is_precise(group_rows v, const row_weights<R>& x, const float* by, const float* integer) {
     simd::f32 all[R];
-    each<R>([&](auto r) TERSEKV_INLINED { all[r] = simd::zero(); });
-    for (int t = 0; t < rows; t += piece_rows)
-      each<piece_rows / W>([&](auto k) TERSEKV_INLINED {
-        each<R>([&](auto r) TERSEKV_INLINED { all[r] = simd::add(all[r], simd::load(p + r * soft_rows + t + k * W)); });
+    each<R>([&](auto r) TERSEKV_INLINED {
+      all[r] = simd::zero();
+      v.each_vector([&](auto, int t) TERSEKV_INLINED {
+        all[r] = simd::fma(simd::load(v.step[t / piece_rows] + t % piece_rows), simd::load(x.row(r) + t), all[r]);
       });
-    simd::sums(all, share);
-    each<R>([&](auto r) TERSEKV_INLINED { share[r] = sum[r] > 0 ? share[r] / sum[r] : 0.0f; });
+    });
+    float total[R];
+    simd::sums(all, total);
+    for (int r = 0; r < R; ++r) {
+      const float exact = by[r] * total[r];
+      if (x.share[r] * (std::abs(exact - integer[r]) + noise) > precise * std::abs(exact)) return false;
+    }
+    return true;
   }
 
   /// Weights times steps of one group, as integers.
   template <class P, int R>
   struct weights {
-    alignas(64) float scale[R][W];     // each as a vector: an operand in memory
-    alignas(64) float constant[R][W];  // likewise: sum of p times centre
-    start_words start[R];
+    alignas(64) float scale[R][W];  // each as a vector: an operand in memory
     alignas(64) std::byte bytes[P::bytes(weight_rows / 4, R)];
 
     factor_rows<P> factors() const { return {const_cast<std::byte*>(bytes), weight_rows / 4}; }
 
-    /// Whether they are precise enough: 7 bits lose small weights beside a large one, and make noise. Both are held
-    /// against all that was added up so far. docs/kernels.md
-    TERSEKV_INLINE bool fill(const packed_pieces& v, int g, const float* p, const float* share) {
-      constexpr bool test = std::is_same_v<P, simd::narrow>;
-      alignas(64) float w[R][weight_rows];
-      simd::f32 most[R], all[R], centred[R];
-      each<R>([&](auto r) TERSEKV_INLINED { most[r] = all[r] = centred[r] = simd::zero(); });
-      for (int i = 0; i < v.count; ++i) {
-        const packed_piece& piece = v.piece[i];
-        const auto at = static_cast<std::ptrdiff_t>(g) * v.rows + piece.first;
-        const half* steps = reinterpret_cast<const half*>(piece.tile + format::steps_at(v.rows, v.dim)) + at;
-        const half* lows = Grid::numbers > 1
-                               ? reinterpret_cast<const half*>(piece.tile + format::lows_at(v.rows, v.dim)) + at
-                               : nullptr;
-        each<piece_rows / W>([&](auto k) TERSEKV_INLINED {
-          const simd::f32 step = simd::load(steps + k * W);
-          simd::f32 centre;
-          if constexpr (Grid::numbers > 1)
-            centre =
-                simd::fma(step, simd::set(static_cast<float>(middle<Grid>()) - half_code), simd::load(lows + k * W));
-          each<R>([&](auto r) TERSEKV_INLINED {
-            const simd::f32 x = simd::load(p + r * soft_rows + i * piece_rows + k * W), y = simd::mul(x, step);
-            simd::store(w[r] + i * piece_rows + k * W, y);
-            most[r] = simd::max(most[r], signed_steps<Grid> ? simd::magnitude(y) : y);
-            if constexpr (test) all[r] = simd::add(all[r], y);
-            if constexpr (Grid::numbers > 1) centred[r] = simd::fma(x, centre, centred[r]);
-          });
+    /// Adds what sums of products leave out to constant[r]. False, and nothing is added: they are not precise.
+    TERSEKV_INLINE bool fill(const group_rows& v, const row_weights<R>& x, float* constant) {
+      simd::f32 step[weight_pieces * vectors], centre[weight_pieces * vectors];
+      v.each_vector([&](auto i, int t) TERSEKV_INLINED {
+        step[i] = simd::load(v.step[t / piece_rows] + t % piece_rows);
+        if constexpr (Grid::numbers > 1)
+          centre[i] = simd::fma(step[i], simd::set(mean_code), simd::load(v.low[t / piece_rows] + t % piece_rows));
+      });
+      simd::f32 most[R];
+      each<R>([&](auto r) TERSEKV_INLINED { most[r] = simd::zero(); });
+      v.each_vector([&](auto i, int t) TERSEKV_INLINED {
+        each<R>([&](auto r) TERSEKV_INLINED {
+          most[r] = simd::max(most[r], size(simd::mul(step[i], simd::load(x.row(r) + t))));
         });
-      }
-      float largest[R], middles[R], total[R];
-      simd::largests(most, largest);
-      if constexpr (Grid::numbers > 1) simd::sums(centred, middles);
-      if constexpr (test) simd::sums(all, total);
-      bool fine = true;
+      });
+      float one[R], by[R];
+      simd::largests(most, by);
       for (int r = 0; r < R; ++r) {
-        const rounding<P> by(largest[r]);
-        const start_words added = factors().round(
-            w[r], 0, v.count * piece_rows / 4, [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, R, r);
-        const float one = by.scale;
-        const float rounded = static_cast<float>(P::total(added));
-        if constexpr (test) {
-          const float lost = std::abs(total[r] - one * rounded);
-          fine = fine && share[r] * (lost + 2.0f * one) <= precise * std::abs(total[r]);
-        }
-        simd::store(scale[r], simd::set(one));
-        start[r] = P::centred(added, middle<Grid>());
-        if constexpr (Grid::numbers > 1) simd::store(constant[r], simd::set(middles[r] + half_code * one * rounded));
+        const rounding<P> own(by[r]);
+        one[r] = own.scale;
+        by[r] = own.inverse;
       }
-      return fine;
+      simd::f32 rounded[R], centres[R];
+      each<R>([&](auto r) TERSEKV_INLINED {
+        typename P::acc sum = P::none();
+        centres[r] = simd::zero();
+        for (int i = 0; i < v.pieces(); ++i) {
+          const auto number = [&](auto k) TERSEKV_INLINED {
+            const simd::f32 p = simd::load(x.row(r) + i * piece_rows + k * W), c = centre[i * vectors + k];
+            if constexpr (Grid::numbers > 1) centres[r] = i + k == 0 ? simd::mul(p, c) : simd::fma(p, c, centres[r]);
+            return simd::mul(simd::mul(p, step[i * vectors + k]), simd::set(by[r]));
+          };
+          const typename P::acc added = factors().write(number, i * piece_rows / 4, R, r);
+          sum = i == 0 ? added : P::plus(sum, added);
+        }
+        rounded[r] = P::value(sum);
+      });
+      float integer[R], middles[R];
+      simd::sums(rounded, integer);
+      if constexpr (std::is_same_v<P, simd::narrow>) {
+        float room[R];
+        for (int r = 0; r < R; ++r) room[r] = std::abs(integer[r]) - x.doubtful[r];
+        int signs = 0;
+        for (int r = 0; r < R; ++r) signs |= bit_cast<int>(room[r]);
+        if (signs < 0 && !is_precise(v, x, by, integer)) return false;
+      }
+      if constexpr (Grid::numbers > 1) simd::sums(centres, middles);
+      for (int r = 0; r < R; ++r) {
+        constant[r] -= one[r] * (mean_code - simd::origin) * integer[r];
+        if constexpr (Grid::numbers > 1) constant[r] += middles[r];
+      }
+      for (int r = 0; r < R; ++r) simd::store(scale[r], simd::set(one[r]));
+      return true;
     }
   };
 
+  template <int R>
+  static TERSEKV_APART void add_wide(group_rows v, int group, const row_weights<R>& x, float* constant, int stride) {
+    add_group<simd::wide>(v, group, x, constant, stride);
+  }
+
   static constexpr std::size_t block_bytes = plane::block::bytes(value_rows);
 
+  /// Adds all channels of the group to its outputs; false: weights would not be precise.
   template <class P, int R>
-  static TERSEKV_INLINE void add_group(const packed_pieces& v, int g, const weights<P, R>& w, float* out, int stride) {
-    constexpr int vectors = block_lanes / W;  // of a block
+  static TERSEKV_INLINE bool add_group(group_rows v, int group, const row_weights<R>& x, float* constant, int stride) {
+    weights<P, R> w;
+    if (!w.fill(v, x, constant)) return false;
+    constexpr int per_block = block_lanes / W;  // vectors
     constexpr bool large = R > 4 || sizeof(typename P::acc) > sizeof(simd::raw);
     constexpr int together = std::max(1, simd::together / (large ? 2 : 1));  // vectors that share a loaded factor
-    constexpr int blocks = std::max(1, together / vectors);
-    const int group = format::group(v.dim), first = g * group / block_lanes;
+    constexpr int blocks = std::max(1, together / per_block);
     const int count = (group + block_lanes - 1) / block_lanes;
-    const std::byte* codes[weight_pieces];
-    for (int i = 0; i < v.count; ++i)
-      codes[i] = v.piece[i].tile +
-                 static_cast<std::size_t>(v.piece[i].first / value_rows * plane::blocks(v.dim) + first) * block_bytes;
-    out += first * block_lanes;
     const auto add = [&]<int Blocks>(std::integral_constant<int, Blocks>) TERSEKV_INLINED {
-      constexpr int L = std::min(together, Blocks * vectors);
-      each<Blocks * vectors / L>(
-          [&](auto i) TERSEKV_INLINED { add_vectors<P, R, L>(v, codes, i * L, w, out + i * L * W, stride); });
-      for (int i = 0; i < v.count; ++i) codes[i] += Blocks * block_bytes;
-      out += Blocks * block_lanes;
+      constexpr int L = std::min(together, Blocks * per_block);
+      each<Blocks * per_block / L>([&](auto i) TERSEKV_INLINED { add_vectors<P, R, L>(v, i * L, w, stride); });
+      for (int i = 0; i < v.pieces(); ++i) v.code[i] += Blocks * block_bytes;
+      v.out += Blocks * block_lanes;
     };
     int b = 0;
     for (; b + blocks <= count; b += blocks) add(std::integral_constant<int, blocks>{});
@@ -200,22 +271,23 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
       for (; b + 2 <= count; b += 2) add(std::integral_constant<int, 2>{});
     if constexpr (blocks > 1)
       for (; b < count; ++b) add(std::integral_constant<int, 1>{});
+    return true;
   }
 
   /// out += products of L vectors of channels, from lane vector `lane` of the blocks on.
   template <class P, int R, int L>
-  static TERSEKV_INLINE void add_vectors(const packed_pieces& v, const std::byte* const* codes, int lane,
-                                         const weights<P, R>& w, float* out, int stride) {
+  static TERSEKV_INLINE void add_vectors(const group_rows& v, int lane, const weights<P, R>& w, int stride) {
     typename P::acc a[L][R];
-    each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::start(w.start[r]); });
-    for (int i = 0; i < v.count; ++i)
-      add_products<Grid, P, value_rows / 4>(a, {codes[i] + 4 * W * lane, block_bytes, v.piece[i].ahead}, value_rows, 0,
-                                            value_rows / 4, w.factors(), i * (value_rows / 4));
+    const auto add = [&]<bool First>(std::bool_constant<First>, int i) TERSEKV_INLINED {
+      add_products<Grid, P, value_rows / 4, First>(a, {v.code[i] + 4 * W * lane, block_bytes, v.ahead[i]}, value_rows,
+                                                   0, value_rows / 4, w.factors(), i * (value_rows / 4));
+    };
+    add(std::true_type{}, 0);
+    if constexpr (weight_pieces > 1)
+      for (int i = 1; i < v.pieces(); ++i) add(std::false_type{}, i);
     each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
-      float* to = out + r * stride + l * W;
-      simd::f32 x = simd::load(to);
-      if constexpr (Grid::numbers > 1) x = simd::add(x, simd::load(w.constant[r]));
-      simd::store(to, simd::fma(P::value(a[l][r]), simd::load(w.scale[r]), x));
+      float* to = v.out + r * stride + (lane + l) * W;
+      simd::store(to, simd::fma(P::value(a[l][r]), simd::load(w.scale[r]), simd::load(to)));
     });
   }
 };

@@ -56,4 +56,30 @@ struct attend_shape {
   bool sees_self;
 };
 
+/// Of a sequence whose queries are not those of the step but the newest of a prompt, for policies that look at a window
+/// of them.
+struct device_window {
+  const int* position;  // [n] of the queries
+  int own;              // rows of the step that count
+};
+
+/// Which packed pages are read: all of them, or those of a list, ascending.
+struct chosen_pages {
+  const int* pages = nullptr;  // [count]; null = all
+  int count = 0;
+};
+/// Lists for every (sequence, KV head) of a batch.
+struct page_lists {
+  const int* pages = nullptr;   // [sequences, kv_heads, stride]; null = all pages of every head
+  const int* counts = nullptr;  // [sequences, kv_heads]
+  int stride = 0;
+  TERSEKV_HD chosen_pages of(int head) const {
+    if (!pages) return {};
+    return {pages + static_cast<std::int64_t>(head) * stride, counts[head]};
+  }
+};
+
+/// Where rows are kept; `own` are those of the step.
+enum class row_part : unsigned char { sinks, packed, window, own };
+
 }  // namespace tersekv::detail
