@@ -19,11 +19,12 @@ inline bool sum_is_right(int n, unsigned blocks) {
   std::vector<float> in(static_cast<std::size_t>(n));
   float expected = 0;
   for (int i = 0; i < n; ++i) expected += in[static_cast<std::size_t>(i)] = static_cast<float>(i % 13 - 3);
-  const simt::buffer<float> numbers(in), partial(blocks, NAN), out(1, NAN);
+  const simt::buffer<float> numbers(in), partial(blocks, NAN);
   const simt::buffer<unsigned> arrived(1, 0u);
   bool right = true;
   for (int launches = 0; launches < 2; ++launches) {
-    launch(sum, blocks, sum_threads, sum_layout::bytes, nullptr,
+    const simt::buffer<float> out(1, NAN);
+    launch(sum<3>, blocks, sum_threads, sum_layout<3>::bytes, nullptr,
            {numbers.data(), n, partial.data(), arrived.data(), out.data()});
     right = right && out.host()[0] == expected;
   }
@@ -45,11 +46,11 @@ inline bool product_is_right(unsigned blocks, int k) {
   const auto at = [](const std::vector<std::uint32_t>& words, std::size_t i) {
     return tersekv::to_float(tersekv::half{static_cast<std::uint16_t>(words[i / 2] >> i % 2 * 16)});
   };
-  const std::size_t rows = std::size_t{blocks} * product_warps * 16, depth = static_cast<std::size_t>(k);
+  const std::size_t rows = std::size_t{blocks} * 32, depth = static_cast<std::size_t>(k);
   const auto a = halves(rows * depth), b = halves(8 * depth);
   const simt::buffer<std::uint32_t> left(a), right(b);
   const simt::buffer<float> c(rows * 8, NAN);
-  launch(product, blocks, product_warps * 32, product_layout::bytes, nullptr, {left.data(), right.data(), c.data(), k});
+  launch(product<2>, blocks, 64, product_layout<2>::bytes, nullptr, {left.data(), right.data(), c.data(), k});
   const auto got = c.host();
   for (std::size_t i = 0; i < rows; ++i)
     for (std::size_t j = 0; j < 8; ++j) {
