@@ -7,7 +7,6 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,7 +40,7 @@ struct lane {
   std::deque<pending_copy> copies;     // oldest first
   std::deque<unsigned> groups;         // copies in each committed group, oldest first
   unsigned open = 0;                   // copies since the last commit
-  void* last_atomic = nullptr;         // its address, until a fence has seen it
+  void* last_atomic = nullptr;         // its address
   bool fenced = false;                 // since the last atomic
   std::map<place, unsigned> accesses;  // of shared memory, by place; only with the meter
 };
@@ -87,7 +86,6 @@ struct block {
   void (*kernel)(void*) = nullptr;
   void* call = nullptr;
   std::string fault;
-  counters count;
 
   std::uint64_t random() {  // xorshift64*
     random_state ^= random_state >> 12;
@@ -101,7 +99,6 @@ inline thread_local lane* self = nullptr;
 
 /// Runs `next` in the calling lane's place; null ends the block, which its worker then looks at.
 __attribute__((no_sanitize("thread"))) inline void run(lane& me, lane* next) {
-  ++me.block->count.switches;
   self = next;
   switch_fiber(me.fiber, next ? next->fiber : me.block->worker);
 }
@@ -113,7 +110,6 @@ inline std::string text(const place& p) { return std::string(p.file) + ":" + std
 inline std::string text(const lane& l) {
   return "thread " + text(l.index) + " in " + (l.waits_in ? l.waits_in + (" at " + text(l.where)) : "the kernel");
 }
-
 inline std::string text(const char* s) { return s; }
 inline std::string text(std::size_t n) { return std::to_string(n); }
 

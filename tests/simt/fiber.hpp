@@ -93,7 +93,7 @@ class fiber {
     return false;
   }
 
-  /// A fiber that will not run any more. Those left in the middle of a fault are never freed: they hold locks of TSan.
+  /// Gives ThreadSanitizer its place back. Not for fibers that a fault left in the middle: it reports those.
   void retire() {
 #if defined(SIMT_TSAN)
     if (tsan_) __tsan_destroy_fiber(tsan_);

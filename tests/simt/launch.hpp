@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -49,6 +50,10 @@ __attribute__((no_sanitize("thread"))) inline void thread_body() {
   }
 }
 
+inline void retire(block& b) {
+  for (lane& l : b.lanes) l.fiber.retire();
+}
+
 inline std::unique_ptr<block> make_block(dim3 grid, dim3 threads, std::size_t shared_bytes) {
   auto b = std::make_unique<block>();
   b->grid = grid;
@@ -69,6 +74,7 @@ inline std::unique_ptr<block> make_block(dim3 grid, dim3 threads, std::size_t sh
   constexpr std::size_t alignment = 128;
   b->shared_bytes = shared_bytes;
   b->arena.reset(new std::byte[shared_bytes + alignment]);
+  forbid(b->arena.get(), shared_bytes + alignment);
   b->shared = b->arena.get() + (alignment - reinterpret_cast<std::uintptr_t>(b->arena.get()) % alignment);
   return b;
 }
@@ -87,7 +93,6 @@ inline void run_block(block& b, uint3 index) {
   for (warp& w : b.warps) w.accesses.clear();
   allow(b.shared, b.shared_bytes);
   std::memset(b.shared, 0xff, b.shared_bytes);  // NaN as float, half and bfloat16
-  forbid(b.arena.get(), static_cast<std::size_t>(b.shared - b.arena.get()));
 
   release(&b.start_tag);
   self = next_lane(b);
@@ -102,7 +107,6 @@ inline void run_block(block& b, uint3 index) {
   }
   for (const lane& l : b.lanes)
     if (l.fiber.overflowed()) throw fault("a thread needs a larger stack (fiber.hpp)");
-  count_conflicts(b);
 }
 
 /// In the order of the settings.
@@ -127,11 +131,14 @@ void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
   std::exception_ptr broken;
   char end_tag = 0;
   counted() = {};
+  // ThreadSanitizer must not take one block for the past of another: each has its own fibers, memory and tags, and old
+  // ones are kept for a while (there is room for 8000 fibers).
+  const std::size_t kept = thread_sanitizer ? 2048 / (std::size_t{threads.x} * threads.y * threads.z) : 0;
   auto work = [&] {
-    std::vector<std::unique_ptr<block>> blocks;
+    std::deque<std::unique_ptr<block>> blocks;
+    counters count;
     try {
       for (std::size_t i; (i = next++) < blocks_in_order.size();) {
-        // ThreadSanitizer must not take one block for the past of the next: new fibers, memory and tags for each.
         if (blocks.empty() || thread_sanitizer) {
           blocks.push_back(make_block(grid, threads, shared_bytes));
           blocks.back()->end_tag = &end_tag;
@@ -139,12 +146,17 @@ void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
           blocks.back()->kernel = [](void* c) { (*static_cast<Call*>(c))(); };
           blocks.back()->random_state = (settings().seed + i) * 0x9e3779b97f4a7c15ull | 1;
         }
+        block& b = *blocks.back();
         const std::uint64_t at = blocks_in_order[i];
-        run_block(*blocks.back(), {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
-                                   static_cast<unsigned>(at / grid.x / grid.y)});
+        run_block(b, {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                      static_cast<unsigned>(at / grid.x / grid.y)});
+        count_conflicts(b, count);
+        if (blocks.size() > kept + 1) {
+          retire(*blocks.front());
+          blocks.pop_front();
+        }
       }
-      for (const auto& b : blocks)
-        for (lane& l : b->lanes) l.fiber.retire();
+      for (const auto& b : blocks) retire(*b);
     } catch (const fault&) {
       const std::lock_guard lock(last);
       broken = std::current_exception();
@@ -152,11 +164,8 @@ void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
     }
     acquire(&end_tag);
     const std::lock_guard lock(last);
-    for (const auto& b : blocks) {
-      counted().switches += b->count.switches;
-      counted().phases += b->count.phases;
-      counted().wavefronts += b->count.wavefronts;
-    }
+    counted().phases += count.phases;
+    counted().wavefronts += count.wavefronts;
   };
   {
     std::vector<std::jthread> others;

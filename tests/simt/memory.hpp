@@ -92,8 +92,8 @@ inline void note_access(const void* p, unsigned bytes, place where) {
   a.bytes[self->number] = bytes;
 }
 
-/// 32 banks of 4 bytes; lanes that touch the same word share it. Sets phases and wavefronts of the block.
-inline void count_conflicts(block& b) {
+/// 32 banks of 4 bytes; lanes that touch the same word share it.
+inline void count_conflicts(const block& b, counters& count) {
   for (const warp& w : b.warps)
     for (const auto& [key, access] : w.accesses) {
       const unsigned bytes = *std::max_element(std::begin(access.bytes), std::end(access.bytes));
@@ -105,8 +105,8 @@ inline void count_conflicts(block& b) {
             words[(access.address[i] + at) / 4 % 32].insert((access.address[i] + at) / 4);
         std::size_t worst = 0;
         for (const auto& bank : words) worst = std::max(worst, bank.size());
-        b.count.phases += worst > 0;
-        b.count.wavefronts += worst;
+        count.phases += worst > 0;
+        count.wavefronts += worst;
       }
     }
 }

@@ -37,7 +37,6 @@ class with {
 
 /// Of the last launch.
 struct counters {
-  std::uint64_t switches = 0;    // from one thread to another
   std::uint64_t phases = 0;      // of accesses to shared memory: 32 lanes of at most 4 bytes, 16 of 8, 8 of 16
   std::uint64_t wavefronts = 0;  // these took; equal to `phases` without bank conflicts
 };
