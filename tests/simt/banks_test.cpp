@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan
 #include "catch.hpp"
 
 #include <tersekv/backend/cuda/device.cuh>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan
 // Kernels that break a rule, and what the harness says.
 #include "catch.hpp"
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan tsan
 #include "simt/sample_checks.hpp"
 
 #include "catch.hpp"
