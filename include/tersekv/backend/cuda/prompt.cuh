@@ -50,28 +50,35 @@ struct tile_mask {
   const float* bias;    // [keys] in units of log 2
 };
 
-/// Logits of a tile to weights; the state moves to the new maximum.
-template <int D, int Keys>
-__device__ __forceinline__ void soften(float (&s)[Keys / 8][4], prompt_state<D>& state, const float (&factor)[2],
-                                       const sight_range (&sight)[2], const tile_mask& mask) {
+/// Products of a tile to logits, -inf where a query does not see a row.
+template <int Keys>
+__device__ __forceinline__ void apply_mask(float (&s)[Keys / 8][4], const float (&factor)[2],
+                                           const sight_range (&sight)[2], const tile_mask& mask) {
   const int column = static_cast<int>(threadIdx.x % 4) * 2;
-  float top[2] = {minus_infinite, minus_infinite}, base[2], shrink[2];
   TERSEKV_UNROLL
   for (int j = 0; j < Keys / 8; ++j) {
     TERSEKV_UNROLL
     for (int e = 0; e < 4; ++e) {
       const int at = 8 * j + column + e % 2;
-      float x = s[j][e] * factor[e / 2];
-      if (mask.bias) x += mask.bias[at];
-      if (mask.position && !sight[e / 2].sees(mask.position[at])) x = minus_infinite;
-      s[j][e] = x;
-      top[e / 2] = x > top[e / 2] ? x : top[e / 2];
+      const float x = s[j][e] * factor[e / 2] + (mask.bias ? mask.bias[at] : 0.0f);
+      s[j][e] = !mask.position || sight[e / 2].sees(mask.position[at]) ? x : minus_infinite;
     }
+  }
+}
+
+/// Logits of a tile, in units of 1 / factor, to weights; the state moves to the new maximum.
+template <int D, int Keys>
+__device__ __forceinline__ void soften(float (&s)[Keys / 8][4], prompt_state<D>& state, const float (&factor)[2]) {
+  float top[2] = {minus_infinite, minus_infinite}, base[2], shrink[2];
+  TERSEKV_UNROLL
+  for (int j = 0; j < Keys / 8; ++j) {
+    TERSEKV_UNROLL
+    for (int e = 0; e < 4; ++e) top[e / 2] = s[j][e] > top[e / 2] ? s[j][e] : top[e / 2];
   }
   TERSEKV_UNROLL
   for (int i = 0; i < 2; ++i) {
-    top[i] = warp_reduce(
-        top[i], [](float x, float y) { return x > y ? x : y; }, 2, 1);
+    top[i] = factor[i] * warp_reduce(
+                             top[i], [](float x, float y) { return x > y ? x : y; }, 2, 1);
     const float maximum = top[i] > state.maximum[i] ? top[i] : state.maximum[i];
     base[i] = maximum == minus_infinite ? 0.0f : maximum;
     shrink[i] = exp2_fast(state.maximum[i] - base[i]);
@@ -82,7 +89,7 @@ __device__ __forceinline__ void soften(float (&s)[Keys / 8][4], prompt_state<D>&
   for (int j = 0; j < Keys / 8; ++j) {
     TERSEKV_UNROLL
     for (int e = 0; e < 4; ++e) {
-      s[j][e] = exp2_fast(s[j][e] - base[e / 2]);
+      s[j][e] = exp2_fast(s[j][e] * factor[e / 2] - base[e / 2]);
       state.sum[e / 2] += s[j][e];
     }
   }
@@ -91,6 +98,21 @@ __device__ __forceinline__ void soften(float (&s)[Keys / 8][4], prompt_state<D>&
   for (int c = 0; c < D / 8; ++c) {
     TERSEKV_UNROLL
     for (int e = 0; e < 4; ++e) state.out[c][e] *= shrink[e / 2];
+  }
+}
+
+/// Two neighbouring numbers that fit into 16 bits, or as many of them as `count` says.
+__device__ __forceinline__ void write_pair(const device_array& a, std::int64_t at, float x, float y, int count) {
+  if (count <= 0) return;
+  if (a.type == element::f32) {
+    auto* to = static_cast<float*>(a.data) + at;
+    store(to, x);
+    if (count > 1) store(to + 1, y);
+  } else {
+    auto* to = static_cast<std::uint16_t*>(a.data) + at;
+    const std::uint32_t two = a.type == element::f16 ? half2_pack(x, y) : bfloat2_pack(x, y);
+    store(to, static_cast<std::uint16_t>(two));
+    if (count > 1) store(to + 1, static_cast<std::uint16_t>(two >> 16));
   }
 }
 
@@ -154,7 +176,12 @@ struct prompt_block {
     __syncthreads();
     float s[shape::keys / 8][4];
     multiply_keys<D, shape::keys>(s, queries.q, tiles.keys, rows.page.key_dim);
-    soften<D, shape::keys>(s, state, queries.factor, sight, {masked ? position : nullptr, biased ? bias : nullptr});
+    if (masked || biased) {
+      apply_mask<shape::keys>(s, queries.factor, sight, {masked ? position : nullptr, biased ? bias : nullptr});
+      soften<D, shape::keys>(s, state, {1.0f, 1.0f});
+    } else {
+      soften<D, shape::keys>(s, state, queries.factor);
+    }
     if (wants_output) add_values<D, shape::keys>(state.out, s, tiles.values, rows.page.value_dim);
   }
 
@@ -199,12 +226,9 @@ struct prompt_block {
       const std::int64_t at = step.query.out.at(token, head);
       TERSEKV_UNROLL
       for (int c = 0; c < D / 8; ++c) {
-        TERSEKV_UNROLL
-        for (int e = 0; e < 2; ++e) {
-          const int channel = 8 * c + lane % 4 * 2 + e;
-          if (channel < rows.page.value_dim)
-            write_element(step.query.out, at + channel, state.out[c][2 * i + e] * inverse);
-        }
+        const int channel = 8 * c + lane % 4 * 2;
+        write_pair(step.query.out, at + channel, state.out[c][2 * i] * inverse, state.out[c][2 * i + 1] * inverse,
+                   rows.page.value_dim - channel);
       }
     }
   }
