@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan tsan
 #include "backend/cuda/attention.hpp"
 
 #include "simt/schedules.hpp"

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Page formats whose kernels tests/build/registers.txt bounds.
+#pragma once
+#include <tersekv/backend/cuda/prompt_mass.cuh>
+#include <tersekv/codec/int4.hpp>
+#include <tersekv/codec/kivi.hpp>
+#include <tersekv/read/read_all.hpp>
+
+namespace instances {
+
+using int4 = tersekv::page_format<tersekv::int4<>, tersekv::read_all>;
+using turned_kivi = tersekv::page_format<tersekv::through<tersekv::hadamard, tersekv::kivi<2>>, tersekv::read_all>;
+using tersekv::detail::prompt_kernel;
+using tersekv::detail::prompt_mass_kernel;
+using tersekv::detail::reference_kernel;
+
+}  // namespace instances
