@@ -11,5 +11,6 @@ install(EXPORT tersekv FILE tersekvTargets.cmake NAMESPACE tersekv:: DESTINATION
 
 # Headers do not depend on the word size, so one package serves every architecture.
 write_basic_package_version_file(tersekvConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES cmake/tersekvConfig.cmake ${PROJECT_BINARY_DIR}/tersekvConfigVersion.cmake DESTINATION ${package})
+install(FILES cmake/tersekvConfig.cmake cmake/tersekvCuda.cmake ${PROJECT_BINARY_DIR}/tersekvConfigVersion.cmake
+        DESTINATION ${package})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

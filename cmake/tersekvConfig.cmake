@@ -1,7 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# Read by find_package(tersekv). A project that already brings Eigen keeps its own.
+# Read by find_package(tersekv). A project that already brings Eigen keeps its own. COMPONENTS cuda adds tersekv::cuda.
 include(CMakeFindDependencyMacro)
 if(NOT TARGET Eigen3::Eigen)
   find_dependency(Eigen3)
 endif()
 include(${CMAKE_CURRENT_LIST_DIR}/tersekvTargets.cmake)
+
+foreach(component IN LISTS tersekv_FIND_COMPONENTS)
+  if(component STREQUAL "cuda")
+    find_package(CUDAToolkit QUIET GLOBAL)
+    set(tersekv_cuda_FOUND ${CUDAToolkit_FOUND})
+    if(CUDAToolkit_FOUND)
+      include(${CMAKE_CURRENT_LIST_DIR}/tersekvCuda.cmake)
+    endif()
+  endif()
+  if(tersekv_FIND_REQUIRED_${component} AND NOT tersekv_${component}_FOUND)
+    set(tersekv_FOUND FALSE)
+    set(tersekv_NOT_FOUND_MESSAGE "The component ${component} is unknown, or what it needs is missing (CUDA toolkit).")
+  endif()
+endforeach()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# One program per folder of tests/ from its *_test.<extension> files, one CTest entry per file.
-function(tersekv_test_programs extension suffix)
+# One program per folder of tests/ from its *_test.cpp files, one CTest entry per file.
+function(tersekv_test_programs)
   set(programs)
-  file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *_test.${extension})
+  file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *_test.cpp)
   if(NOT TERSEKV_EXAMPLES)  # tests/lab is about examples/lab
     list(FILTER files EXCLUDE REGEX "^lab/")
   endif()
@@ -15,7 +15,7 @@ function(tersekv_test_programs extension suffix)
     elseif(file MATCHES "^backend/cuda/")  # these run on the harness of tests/simt
       set(program cuda)
     endif()
-    set(program ${program}${suffix}_tests)
+    set(program ${program}_tests)
     if(NOT TARGET ${program})
       add_executable(${program})
       target_link_libraries(${program} PRIVATE tersekv_catch)
@@ -24,7 +24,7 @@ function(tersekv_test_programs extension suffix)
 
     # Catch2 can tag every test with the name of its file; asking for that tag runs the file.
     cmake_path(GET file STEM LAST_ONLY stem)
-    string(REGEX REPLACE "\\.${extension}$" "${suffix}" name ${file})
+    string(REGEX REPLACE "\\.cpp$" "" name ${file})
     add_test(NAME ${name} COMMAND ${program} --filenames-as-tags "[#${stem}]"
              WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
     # Catch2 2 succeeds when nothing matches.
