@@ -6,7 +6,7 @@
 #include <tersekv/codec/kivi.hpp>
 #include <tersekv/read/read_all.hpp>
 
-namespace instances {
+namespace prompts {
 
 using int4 = tersekv::page_format<tersekv::int4<>, tersekv::read_all>;
 using turned_kivi = tersekv::page_format<tersekv::through<tersekv::hadamard, tersekv::kivi<2>>, tersekv::read_all>;
@@ -14,4 +14,4 @@ using tersekv::detail::prompt_kernel;
 using tersekv::detail::prompt_mass_kernel;
 using tersekv::detail::reference_kernel;
 
-}  // namespace instances
+}  // namespace prompts
