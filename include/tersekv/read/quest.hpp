@@ -28,10 +28,13 @@
 
 namespace tersekv {
 
+struct quest_on_device;  // quest.cuh
+
 struct quest {
   using role = tersekv::role::read;
   static constexpr std::string_view name = "quest";
   static constexpr bool selects = true;
+  using on_device = quest_on_device;
 
   int rows = 1024;  // to be read, rounded up to pages   [rows]
 

@@ -39,6 +39,8 @@ inline constexpr bool has_form_for<P, role::budget> = works_on_device<P> || requ
 template <class P>
 inline constexpr bool has_form_for<P, role::merge> = (works_on_device<P> || !P::folds) &&
                                                      !has_columns_for_hosts_only<P>;
+template <class P>
+inline constexpr bool has_form_for<P, role::read> = works_on_device<P> || !P::selects;
 
 /// Whether kernels can call the policy.
 template <class P>

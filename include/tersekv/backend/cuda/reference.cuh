@@ -13,7 +13,6 @@
 namespace tersekv::detail {
 
 inline constexpr float minus_infinite = -std::numeric_limits<float>::infinity();
-inline constexpr float log2_of_e = 1.44269504f, log_of_2 = 0.693147181f;
 
 /// Which positions a query sees.
 struct sight_range {

@@ -13,6 +13,8 @@
 
 namespace tersekv::detail {
 
+inline constexpr float log2_of_e = 1.44269504f, log_of_2 = 0.693147181f;
+
 /// The committed rows of one (sequence, slot, head), in order: sinks | packed | window. As head_rows.hpp.
 struct device_head {
   std::byte** page;     // [packed / rows of a page, rounded up] payload of pages, as page_format writes it
