@@ -307,6 +307,9 @@ concept budgeter = requires(const P p, const budget_request& request, std::span<
   p.allocate(request, rows);
 };
 
+/// log(e^a + e^b)
+TERSEKV_HD inline float joint_log(float a, float b) { return (a > b ? a : b) + std::log1p(std::exp(-std::abs(a - b))); }
+
 /// What a merger may read and write of one head: all its rows, in order of position, as floats.
 struct fold_head {
   std::span<float> keys;                    // [n, key_dim]
@@ -325,8 +328,7 @@ struct fold_head {
     changed[static_cast<std::size_t>(to)] = 1;
     if (bias.empty()) return;
     float& mine = bias[static_cast<std::size_t>(to)];
-    const float other = bias[static_cast<std::size_t>(from)];
-    mine = std::max(mine, other) + std::log1p(std::exp(-std::abs(mine - other)));  // log(e^mine + e^other)
+    mine = joint_log(mine, bias[static_cast<std::size_t>(from)]);
   }
   std::span<float> key(int i) const { return keys.subspan(at(i, key_dim), static_cast<std::size_t>(key_dim)); }
   std::span<float> value(int i) const { return values.subspan(at(i, value_dim), static_cast<std::size_t>(value_dim)); }

@@ -24,7 +24,7 @@ struct ada_on_device {
   }
 
   template <class Evict>
-  static void allocate(const ada& budget, const detail::list_arguments<Evict>& list, dim3 heads, cuda_stream stream);
+  static void allocate(const ada& budget, const detail::list_arguments<Evict>& list, cuda_stream stream);
 };
 
 namespace detail {
@@ -102,10 +102,10 @@ __global__ void ada_joint_kernel(ada_on_device::arguments<Evict> a) {
 }  // namespace detail
 
 template <class Evict>
-void ada_on_device::allocate(const ada& budget, const detail::list_arguments<Evict>& list, dim3 heads,
-                             cuda_stream stream) {
+void ada_on_device::allocate(const ada& budget, const detail::list_arguments<Evict>& list, cuda_stream stream) {
   const arguments<Evict> a{list, budget, list.evict.budget()};
-  detail::launch(detail::ada_sure_kernel<Evict>, heads, list.shape.threads, detail::select_layout::bytes, stream, a);
+  detail::launch(detail::ada_sure_kernel<Evict>, list.grid(), list.shape.threads, detail::select_layout::bytes, stream,
+                 a);
   const dim3 slots(1, static_cast<unsigned>(list.shape.slots), static_cast<unsigned>(list.shape.sequences));
   detail::launch(detail::ada_joint_kernel<Evict>, slots, list.shape.threads, detail::select_layout::bytes, stream, a);
 }

@@ -63,9 +63,9 @@ __global__ void keydiff_kernel(list_arguments<Evict> a) {
 struct keydiff_on_device {
   /// Fills row_lists::score from row_lists::keys.
   template <class Evict>
-  static void score(const detail::list_arguments<Evict>& list, dim3 heads, cuda_stream stream) {
-    detail::launch(detail::keydiff_kernel<Evict>, heads, list.shape.threads, detail::keydiff_layout::regions::bytes,
-                   stream, list);
+  static void score(const detail::list_arguments<Evict>& list, cuda_stream stream) {
+    detail::launch(detail::keydiff_kernel<Evict>, list.grid(), list.shape.threads,
+                   detail::keydiff_layout::regions::bytes, stream, list);
   }
 };
 

@@ -30,11 +30,14 @@ namespace tersekv {
 /// How a survivor and what is folded into it are weighed.
 enum class d2o_rule : unsigned char { paper, released_code };
 
+struct d2o_on_device;  // d2o.cuh
+
 struct d2o {
   using role = tersekv::role::merge;
   static constexpr std::string_view name = "d2o";
   static constexpr int columns = 0;
   static constexpr bool folds = true;
+  using on_device = d2o_on_device;
   struct head_state {
     float tau = 0;  // threshold
     bool begun = false;
@@ -59,24 +62,34 @@ struct d2o {
     double sum = 0;
     for (const neighbour& n : nearest) sum += static_cast<double>(n.cosine);
     const auto mean = static_cast<float>(sum / static_cast<double>(nearest.size()));
-    state.tau = state.begun ? alpha * state.tau + beta * mean : mean;
-    state.begun = true;
-    constexpr float rounding = 1e-6f;  // of a cosine: equal similarities all reach their mean
-
-    const float self = rule == d2o_rule::paper ? std::exp(1.0f) : 1.0f;
-    std::vector<float> weight(head.position.size(), self);  // [n] sum of the weights that a row stands for
+    learn(state, mean);
+    std::vector<float> weight(head.position.size(), self());  // [n] sum of the weights that a row stands for
     for (std::size_t i = 0; i < nearest.size(); ++i) {
       const auto [c, u] = nearest[i];
-      if (!(u >= state.tau - rounding)) continue;
-      const float mine = rule == d2o_rule::paper ? std::exp(u) : u;
+      if (!reaches(u, state)) continue;
+      const float mine = weight_of(u);
       float& total = weight[static_cast<std::size_t>(c)];
-      const float grown = total + (rule == d2o_rule::paper ? mine : 1.0f);
+      const float grown = total + counted(mine);
       mix(head.key(c), total / grown, head.key(rows.from[i]), mine / grown);
       mix(head.value(c), total / grown, head.value(rows.from[i]), mine / grown);
       total = grown;
       head.absorb(c, rows.from[i]);
     }
   }
+
+  /// mean: of the similarities of those that leave.
+  TERSEKV_HD void learn(head_state& state, float mean) const {
+    state.tau = state.begun ? alpha * state.tau + beta * mean : mean;
+    state.begun = true;
+  }
+  TERSEKV_HD bool reaches(float u, const head_state& state) const {
+    constexpr float rounding = 1e-6f;  // of a cosine: equal similarities all reach their mean
+    return u >= state.tau - rounding;
+  }
+  /// Of a survivor, and of what is folded into it; what the latter adds to the sum of weights.
+  TERSEKV_HD float self() const { return rule == d2o_rule::paper ? std::exp(1.0f) : 1.0f; }
+  TERSEKV_HD float weight_of(float u) const { return rule == d2o_rule::paper ? std::exp(u) : u; }
+  TERSEKV_HD float counted(float weight) const { return rule == d2o_rule::paper ? weight : 1.0f; }
 
  private:
   /// a <- p a + q b

@@ -24,12 +24,15 @@
 
 namespace tersekv {
 
+struct weighted_kv_on_device;  // weighted_kv.cuh
+
 struct weighted_kv {
   using role = tersekv::role::merge;
   using needs = tersekv::list<fact::attention_mass>;
   static constexpr std::string_view name = "weighted_kv";
   static constexpr int columns = 2;  // mass, queries
   static constexpr bool folds = true;
+  using on_device = weighted_kv_on_device;
   struct head_state {};
 
   TERSEKV_HD void observe(float* row, const observation& o) const {
@@ -44,16 +47,21 @@ struct weighted_kv {
       while (to != rows.to.end() && *to < e) ++to;
       if (to == rows.to.end()) return;
       const int c = *to;
-      float* mine = head.state.data() + c * columns;
-      const float* other = head.state.data() + e * columns;
-      mine[1] = std::max(mine[1], 1.0f);
-      const float a = mine[0] / mine[1], b = other[0] / std::max(other[1], 1.0f);
-      if (!(b > 0)) continue;
+      const float part = take(head.state.data() + c * columns, head.state.data() + e * columns);
+      if (!(part > 0)) continue;
       const std::span<float> v = head.value(c), x = head.value(e);
-      for (std::size_t i = 0; i < v.size(); ++i) v[i] += b / (a + b) * (x[i] - v[i]);
-      mine[0] += b * mine[1];
+      for (std::size_t i = 0; i < v.size(); ++i) v[i] += part * (x[i] - v[i]);
       head.absorb(c, e);
     }
+  }
+
+  /// A staying row's columns take over a leaving row's; returns the latter's part of the value, 0 = none.
+  TERSEKV_HD static float take(float* mine, const float* other) {
+    mine[1] = mine[1] > 1.0f ? mine[1] : 1.0f;
+    const float a = mine[0] / mine[1], b = other[0] / (other[1] > 1.0f ? other[1] : 1.0f);
+    if (!(b > 0)) return 0;
+    mine[0] += b * mine[1];
+    return b / (a + b);
   }
 };
 

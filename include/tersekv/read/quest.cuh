@@ -9,8 +9,8 @@
 namespace tersekv {
 
 struct quest_on_device {
-  /// The largest u_p over queries [count, key_dim] in shared memory; all lanes get it. Eight lanes work on a query, each
-  /// on two of quest::bound's sixteen sums.
+  /// The largest u_p over queries [count, key_dim] in shared memory; all lanes get it. Eight lanes work on a query,
+  /// each on two of quest::bound's sixteen sums.
   __device__ static float bound(const float* queries, int count, const std::byte* summary, int key_dim) {
     constexpr int lanes = 16, piece = 256;
     const int lane = static_cast<int>(threadIdx.x % 32), octet = lane / 8, first = 2 * (lane % 8);

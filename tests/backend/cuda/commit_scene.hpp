@@ -32,6 +32,7 @@ struct scene_options {
   bool due = true;
   bool special = false;      // ties, NaN and infinities in states and signals
   bool heads_agree = false;  // all heads of a slot hold the same rows
+  bool biased = false;       // rows carry a bias
   bool ranges = false;
   bool some = true;  // committed rows: any number up to most_committed, or exactly so many
 };
@@ -124,7 +125,7 @@ class commit_scene {
   };
   struct head_arrays {
     std::vector<int> position;
-    std::vector<float> state;
+    std::vector<float> state, bias;
   };
 
   int stride() const { return o.most_committed + o.tokens + 2; }
@@ -188,6 +189,9 @@ class commit_scene {
       if (!o.heads_agree && below(5) == 0) me.position[at(r)] = -1, ++head.dead;
     me.state = numbers(n * columns);
     head.position = me.position.data(), head.state = me.state.data();
+    if (!o.biased) return;
+    me.bias = numbers(n);
+    head.bias = me.bias.data();
   }
 
   std::mt19937 random_;

@@ -47,7 +47,8 @@ void same_answers(const Evict& evict, const Budget& budget, const test::scene_op
   carve_lists<Evict>(size, scene.shape, columns);
   test::poisoned_memory workspace(size.bytes());
   carver memory(workspace.get());
-  list_arguments<Evict> a{evict, scene.batch(), scene.shape, carve_lists<Evict>(memory, scene.shape, columns), columns};
+  list_arguments<Evict> a{
+      {scene.batch(), scene.shape, carve_lists<Evict>(memory, scene.shape, columns)}, evict, columns};
   std::vector<float> all_keys(at(scene.shape.heads() * scene.shape.most_rows * o.key_dim));
   for (size_t i = 0; i < keys.size(); ++i)
     std::copy(keys[i].begin(), keys[i].end(), all_keys.begin() + a.first(static_cast<int>(i)) * o.key_dim);

@@ -53,8 +53,7 @@ __global__ void bound_kernel(choose_arguments<Page> a) {
       best = bound > best ? bound : best;
     }
   }
-  if (p + 1 < have && threadIdx.x % 32 == 0)
-    a.bounds[static_cast<std::int64_t>(a.index()) * a.most_pages + p] = best;
+  if (p + 1 < have && threadIdx.x % 32 == 0) a.bounds[static_cast<std::int64_t>(a.index()) * a.most_pages + p] = best;
 }
 
 using choose_layout = shared_layout<region<int, most_warps>, region<select_scratch, 1>>;

@@ -31,13 +31,11 @@ row_lists carve_lists(carver& from, const commit_shape& s, int columns) {
   return l;
 }
 
-template <class Evict>
-struct list_arguments {
-  Evict evict;
+/// The lists of a batch.
+struct head_lists {
   const device_commit* batch;
   commit_shape shape;
   row_lists lists;
-  int columns;  // of all policies
 
   __device__ int seen(const head_place& at) const { return *batch[at.sequence].length + batch[at.sequence].accepted; }
   /// First position that a reader of the slot can still see.
@@ -45,7 +43,25 @@ struct list_arguments {
     const int retained = shape.retained ? shape.retained[shape.first_slot + at.slot] : 0;
     return retained > 0 ? seen(at) - retained + 1 : INT_MIN;
   }
+  /// Of a head in arrays [heads, most_rows].
   __device__ std::int64_t first(int head) const { return static_cast<std::int64_t>(head) * shape.most_rows; }
+  /// State of row index i, `columns` of all policies in all.
+  __device__ float* state(const head_place& at, int i, int columns) const {
+    const device_head& head = batch[at.sequence].heads[at.of_sequence(shape)];
+    const int j = i - head.rows();
+    if (j < 0) return head.state + static_cast<std::int64_t>(i) * columns;
+    return lists.staged_state + (static_cast<std::int64_t>(at.index) * shape.most_accepted + j) * columns;
+  }
+  dim3 grid() const {
+    return dim3(1, static_cast<unsigned>(shape.slots * shape.kv_heads), static_cast<unsigned>(shape.sequences));
+  }
+};
+
+template <class Evict>
+struct list_arguments : head_lists {
+  Evict evict;
+  int columns;  // of all policies
+
   __device__ row_signals signals(const head_place& at) const {
     const std::int64_t f = first(at.index);
     return {lists.position + f,
@@ -71,8 +87,8 @@ __device__ protection protection_of(const list_arguments<Evict>& a, const device
 
 /// One row of the list.
 template <class Evict>
-__device__ void list_row(const list_arguments<Evict>& a, const head_place& at, const device_head& head, int i,
-                         int position, int to, protection guard) {
+__device__ void list_row(const list_arguments<Evict>& a, const head_place& at, int i, int position, int to,
+                         protection guard) {
   const device_commit& c = a.batch[at.sequence];
   const std::int64_t w = a.first(at.index) + to;
   a.lists.source[w] = i;
@@ -80,10 +96,7 @@ __device__ void list_row(const list_arguments<Evict>& a, const head_place& at, c
   a.lists.guard[w] = guard;
   a.lists.keep[w] = position >= a.first_seen(at);
   if constexpr (Evict::columns > 0) {
-    const int j = i - head.rows();
-    const float* state =
-        j < 0 ? head.state + static_cast<std::int64_t>(i) * a.columns
-              : a.lists.staged_state + (static_cast<std::int64_t>(at.index) * a.shape.most_accepted + j) * a.columns;
+    const float* state = a.state(at, i, a.columns);
     for (int n = 0; n < Evict::columns; ++n) a.lists.state[w * Evict::columns + n] = state[n];
   }
   if constexpr (states_need<fact::last_attention, Evict>) {
@@ -113,7 +126,7 @@ __global__ void list_kernel(list_arguments<Evict> a) {
     if (position >= 0) {
       const protection guard = protection_of(a, c, position, seen);
       guarded += guard != protection::none;
-      list_row(a, at, head, i, position, to, guard);
+      list_row(a, at, i, position, to, guard);
     }
   }
   guarded = block_sum(guarded, scratch);
@@ -214,17 +227,13 @@ __global__ void select_kernel(select_arguments<Evict, Budget> a) {
 /// The lists of all heads of the batch, their protection and scores by row. Observe first.
 template <class Evict>
 void list_rows(const list_arguments<Evict>& a, cuda_stream stream) {
-  const dim3 heads(1, static_cast<unsigned>(a.shape.slots * a.shape.kv_heads),
-                   static_cast<unsigned>(a.shape.sequences));
-  launch(list_kernel<Evict>, heads, a.shape.threads, list_layout::bytes, stream, a);
+  launch(list_kernel<Evict>, a.grid(), a.shape.threads, list_layout::bytes, stream, a);
 }
 
 /// Fills row_lists::keep and kept. Rows that no reader can see any more leave in any case; others only where `due`.
 template <class Evict, class Budget>
 void select_rows(const list_arguments<Evict>& a, const Budget& budget, cuda_stream stream) {
-  const dim3 heads(1, static_cast<unsigned>(a.shape.slots * a.shape.kv_heads),
-                   static_cast<unsigned>(a.shape.sequences));
-  if constexpr (!scores_rows<Evict> && works_on_device<Evict>) Evict::on_device::score(a, heads, stream);
+  if constexpr (!scores_rows<Evict> && works_on_device<Evict>) Evict::on_device::score(a, stream);
   if constexpr (requires { Evict::per_layer; })
     if (Evict::per_layer)
       launch(mean_kernel<Evict>,
@@ -232,8 +241,8 @@ void select_rows(const list_arguments<Evict>& a, const Budget& budget, cuda_stre
                   static_cast<unsigned>(a.shape.sequences)),
              256, 0, stream, a);
   const trigger when = a.evict.when;
-  if constexpr (Budget::needs_scores) Budget::on_device::allocate(budget, a, heads, stream);
-  launch(select_kernel<Evict, Budget>, heads, a.shape.threads, select_layout::bytes, stream,
+  if constexpr (Budget::needs_scores) Budget::on_device::allocate(budget, a, stream);
+  launch(select_kernel<Evict, Budget>, a.grid(), a.shape.threads, select_layout::bytes, stream,
          {a, budget, a.evict.budget(), when.slack});
 }
 
