@@ -75,15 +75,14 @@ __global__ void fold_roles_kernel(fold_arguments<Merge> a) {
   }
 }
 
-/// The warp of each row that may take: `each(f)` calls it with the head's place, the first row of its list, and its
-/// number among them. Grid of taking_warps().
+/// One warp for every row of the lists, of which as many work as rows may take.
 inline constexpr unsigned taking_warps = 8;
 inline dim3 grid_of_takers(const commit_shape& s) {
   return dim3((static_cast<unsigned>(s.most_rows) + taking_warps - 1) / taking_warps,
               static_cast<unsigned>(s.slots * s.kv_heads), static_cast<unsigned>(s.sequences));
 }
 
-/// Row `to` of the list takes over the mass of row `from`, of which `mine` is known so far.
+/// Log mass of a row that takes over that of row `from`.
 template <class Merge>
 __device__ float joint_mass(const fold_arguments<Merge>& a, float mine, std::int64_t from) {
   return a.bias ? joint_log(mine, a.bias[from]) : 0.0f;
@@ -92,8 +91,10 @@ __device__ float joint_mass(const fold_arguments<Merge>& a, float mine, std::int
 /// Folds the leavers of all heads. carve_fold() has filled `a`.
 template <class Merge>
 void fold_rows(const fold_arguments<Merge>& a, cuda_stream stream) {
-  launch(fold_roles_kernel<Merge>, a.grid(), a.shape.threads, list_layout::bytes, stream, a);
-  Merge::on_device::fold(a, stream);
+  if constexpr (have_device_forms<Merge>::value) {
+    launch(fold_roles_kernel<Merge>, a.grid(), a.shape.threads, list_layout::bytes, stream, a);
+    Merge::on_device::fold(a, stream);
+  }
 }
 
 }  // namespace tersekv::detail

@@ -227,23 +227,26 @@ __global__ void select_kernel(select_arguments<Evict, Budget> a) {
 /// The lists of all heads of the batch, their protection and scores by row. Observe first.
 template <class Evict>
 void list_rows(const list_arguments<Evict>& a, cuda_stream stream) {
-  launch(list_kernel<Evict>, a.grid(), a.shape.threads, list_layout::bytes, stream, a);
+  if constexpr (have_device_forms<Evict>::value)
+    launch(list_kernel<Evict>, a.grid(), a.shape.threads, list_layout::bytes, stream, a);
 }
 
 /// Fills row_lists::keep and kept. Rows that no reader can see any more leave in any case; others only where `due`.
 template <class Evict, class Budget>
 void select_rows(const list_arguments<Evict>& a, const Budget& budget, cuda_stream stream) {
-  if constexpr (!scores_rows<Evict> && works_on_device<Evict>) Evict::on_device::score(a, stream);
-  if constexpr (requires { Evict::per_layer; })
-    if (Evict::per_layer)
-      launch(mean_kernel<Evict>,
-             dim3((static_cast<unsigned>(a.shape.most_rows) + 255) / 256, static_cast<unsigned>(a.shape.slots),
-                  static_cast<unsigned>(a.shape.sequences)),
-             256, 0, stream, a);
-  const trigger when = a.evict.when;
-  if constexpr (Budget::needs_scores) Budget::on_device::allocate(budget, a, stream);
-  launch(select_kernel<Evict, Budget>, a.grid(), a.shape.threads, select_layout::bytes, stream,
-         {a, budget, a.evict.budget(), when.slack});
+  if constexpr (have_device_forms<Evict, Budget>::value) {
+    if constexpr (!scores_rows<Evict> && works_on_device<Evict>) Evict::on_device::score(a, stream);
+    if constexpr (requires { Evict::per_layer; })
+      if (Evict::per_layer)
+        launch(mean_kernel<Evict>,
+               dim3((static_cast<unsigned>(a.shape.most_rows) + 255) / 256, static_cast<unsigned>(a.shape.slots),
+                    static_cast<unsigned>(a.shape.sequences)),
+               256, 0, stream, a);
+    if constexpr (Budget::needs_scores) Budget::on_device::allocate(budget, a, stream);
+    const trigger when = a.evict.when;
+    launch(select_kernel<Evict, Budget>, a.grid(), a.shape.threads, select_layout::bytes, stream,
+           {a, budget, a.evict.budget(), when.slack});
+  }
 }
 
 }  // namespace tersekv::detail
