@@ -47,6 +47,7 @@
 #include <tersekv/layer_plan.hpp>
 #include <tersekv/merge/d2o.hpp>
 #include <tersekv/merge/drop.hpp>
+#include <tersekv/merge/fold_rows.hpp>
 #include <tersekv/merge/nearest.hpp>
 #include <tersekv/merge/weighted_kv.hpp>
 #include <tersekv/number.hpp>

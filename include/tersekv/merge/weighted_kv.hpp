@@ -16,10 +16,9 @@
 // Needs     attention mass; rows that leave; rows that can be rewritten
 // With      a codec that packs groups: only rows of its window take others in. Sinks and protected rows are left alone
 #pragma once
-#include <algorithm>
 #include <string_view>
 
-#include <tersekv/merge/nearest.hpp>
+#include <tersekv/merge/fold_rows.hpp>
 #include <tersekv/policy.hpp>
 
 namespace tersekv {
