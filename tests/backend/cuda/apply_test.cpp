@@ -4,6 +4,8 @@
 
 #include <tersekv/tersekv.hpp>
 
+#include "simt/sanitizers.hpp"
+
 using namespace test;
 
 namespace {
