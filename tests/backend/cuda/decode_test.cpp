@@ -5,8 +5,13 @@
 #include <cstdlib>
 
 #include <tersekv/codec/affine.hpp>
+#include <tersekv/codec/dense.hpp>
+#include <tersekv/codec/ggml_iq4_nl.hpp>
+#include <tersekv/codec/ggml_q4_0.hpp>
+#include <tersekv/codec/ggml_q8_0.hpp>
 #include <tersekv/codec/int4.hpp>
 #include <tersekv/codec/int8.hpp>
+#include <tersekv/codec/kivi.hpp>
 #include <tersekv/codec/symmetric.hpp>
 
 using namespace test;
@@ -29,13 +34,18 @@ void keeps_its_promise(const char* name, int bits, const batch_shape& shape,
     CHECK(e.relative() <= 1e-3);
 }
 
-const std::vector<std::vector<head_shape>> two_heads = {{{.packed = 200}, {.packed = 77}}};
+/// Heads that end inside a page where the codec allows it.
+template <class Codec>
+std::vector<std::vector<head_shape>> two_heads() {
+  constexpr int span = decode_batch<Codec>::page_type::span;
+  return {{{.packed = 200 / span * span}, {.packed = span > 1 ? 3 * span : 77}}};
+}
 
 template <class Codec>
 void all_kinds(const char* name, int bits) {
   for (const kind what : {kind::gaussian, kind::heavy_tails, kind::channel_means, kind::far_values,
                           kind::logits_of_eighty, kind::sink, kind::tiny})
-    keeps_its_promise<Codec>(name, bits, {.what = what}, two_heads);
+    keeps_its_promise<Codec>(name, bits, {.what = what}, two_heads<Codec>());
 }
 
 }  // namespace
@@ -46,4 +56,21 @@ TEST_CASE("decode attention on the device stays below the codec's error", "[cuda
   all_kinds<kv::int8<0>>("int8", 8);
   all_kinds<kv::affine<2, 32>>("affine 2", 2);
   all_kinds<kv::symmetric<4, 64>>("symmetric 4", 4);
+}
+
+TEST_CASE("decode attention over blocks of ggml", "[cuda][decode]") {
+  all_kinds<kv::q4_0>("q4_0", 4);
+  all_kinds<kv::q8_0>("q8_0", 8);
+  all_kinds<kv::iq4_nl>("iq4_nl", 4);
+}
+
+TEST_CASE("decode attention over keys with a grid per channel", "[cuda][decode]") {
+  all_kinds<kv::kivi<2, 32, 0>>("kivi 2", 2);
+  all_kinds<kv::kivi<4, 64, 0>>("kivi 4 of 64", 4);
+  all_kinds<kv::kivi<8, 128, 0>>("kivi 8 of 128", 8);
+}
+
+TEST_CASE("decode attention over 16-bit numbers", "[cuda][decode]") {
+  all_kinds<kv::dense<kv::half>>("f16", 16);
+  all_kinds<kv::dense<kv::bfloat16>>("bf16", 16);
 }

@@ -3,7 +3,7 @@
 //
 // Grid: splits x (KV heads * passes of 8 N query rows) x sequences. A block's four warps are on their own: each takes
 // every fourth piece of 32 rows through its own ring in shared memory, and keeps its own running softmax; the block
-// adds up, and merge.cuh adds up blocks. Formats and fragments: packed_products.cuh, number_products.cuh.
+// adds up, and merge.cuh adds up blocks. Formats and fragments: packed_products.cuh, half_products.cuh.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,9 +18,7 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
   const decode_arguments& a = block.a;
   const device_head& head = block.head;
   const int lane = block.lane;
-  const int* list = nullptr;
-  if (a.lists.pages != nullptr)
-    list = a.lists.pages + static_cast<std::int64_t>(block.sequence * a.plan.kv_heads + block.kv_head) * a.lists.stride;
+  const int* list = a.lists.of(block.sequence * a.plan.kv_heads + block.kv_head).pages;
   const bool masked = head.dead > 0 || a.shape.window > 0;
   const auto nth = [&](int k) { return first + block.warp + T::warps * k; };
   const auto piece_of = [&](int i) {
@@ -38,8 +36,8 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
           __shfl_sync(all_lanes, reinterpret_cast<unsigned long long>(pages), k % 32));
       const int piece = piece_of(nth(k)), part = piece % T::pieces_of_page;
       std::byte* to = block.ring + stage * T::stage_bytes;
-      T::key_tile::fetch(to, page, part, lane);
-      T::value_tile::fetch(to + T::values_at, page + T::key_tile::page_bytes, part, lane);
+      T::key_tile::fetch(to, page, part, head.packed - 32 * piece, lane);
+      T::value_tile::fetch(to + T::values_at, page + T::key_tile::page_bytes, part, head.packed - 32 * piece, lane);
       const int row = 32 * piece + lane, valid = row < head.packed ? 4 : 0;
       const int index = head.sinks + (valid > 0 ? row : 0);
       if (masked) copy_async<4>(to + T::positions_at + 4 * lane, head.position + index, valid);
@@ -50,8 +48,8 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
 
   TERSEKV_UNROLL
   for (int k = 0; k + 1 < T::stages; ++k) fetch(k, k);
-  load_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
-                                                 block.scale, block.sight);
+  prepare_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
+                                                    block.scale, block.sight);
   const typename T::keys keys(block.queries, block.at);
   const typename T::values values(block.at);
   float scale[T::N][2];
@@ -72,7 +70,7 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
       TERSEKV_UNROLL
       for (int p = 0; p < 4; ++p) {
         const int row = block.at.first_row() + fragment_lane::offset(p);
-        const float bias = load_shared<float>(tile + T::positions_at + 128 + 4 * row) * log2_e_cuda;
+        const float bias = load_shared<float>(tile + T::positions_at + 128 + 4 * row) * log2_of_e;
         TERSEKV_UNROLL
         for (int n = 0; n < T::N; ++n) s[n][p][0] += bias / scale[n][0], s[n][p][1] += bias / scale[n][1];
       }
@@ -103,21 +101,22 @@ __device__ void attend_numbers(const decode_block<T>& block, int first, int last
   const decode_arguments& a = block.a;
   const device_head& head = block.head;
   const int lane = block.lane;
-  load_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
-                                                 block.scale, block.sight);
-  const number_keys<T::N, T::key_dim> keys(block.queries, block.at, lane);
-  const number_values<T::N, T::value_dim> values(lane);
+  prepare_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
+                                                    block.scale, block.sight);
+  const half_keys<half, T::N, T::key_dim> keys(block.queries, block.at);
+  using value_products = half_values<half, T::N, T::value_dim>;
+  const value_products values(block.at);
   const int length = *block.query.length;
   float scale[T::N][2];
   block.scales(scale);
-  typename number_values<T::N, T::value_dim>::state state;
+  typename value_products::state state;
   state.clear();
 
   const number_pieces pieces = block.numbers();
   for (int i = first + block.warp; i < last; i += T::warps) {
     const piece_place place = pieces.at(i);
     std::byte* key_tile = block.ring;
-    std::byte* value_tile = block.ring + (T::beside ? number_tile<T::key_dim>::bytes : 0);
+    std::byte* value_tile = block.ring + (T::beside ? half_tile<T::key_dim>::bytes : 0);
     const auto fill = [&]<class Tile>(Tile, std::byte* to, const half* sinks, const half* window,
                                       const device_array& own) {
       if (place.part == row_part::own)
@@ -126,7 +125,7 @@ __device__ void attend_numbers(const decode_block<T>& block, int first, int last
         Tile::fetch(to, (place.part == row_part::sinks ? sinks : window) + place.first * Tile::dim, place.rows, lane);
     };
     const auto fill_values = [&] {
-      fill(number_tile<T::value_dim>{}, value_tile, head.sink_values, head.window_values, block.query.values);
+      fill(half_tile<T::value_dim>{}, value_tile, head.sink_values, head.window_values, block.query.values);
     };
     const auto filled = [] {
       copy_commit();
@@ -134,7 +133,7 @@ __device__ void attend_numbers(const decode_block<T>& block, int first, int last
       __syncwarp();
     };
     __syncwarp();  // all lanes have read the piece before
-    fill(number_tile<T::key_dim>{}, key_tile, head.sink_keys, head.window_keys, block.query.keys);
+    fill(half_tile<T::key_dim>{}, key_tile, head.sink_keys, head.window_keys, block.query.keys);
     if constexpr (T::beside) fill_values();
     filled();
     float s[T::N][4][2];
@@ -144,8 +143,7 @@ __device__ void attend_numbers(const decode_block<T>& block, int first, int last
       const int row = block.at.first_row() + fragment_lane::offset(p);
       const bool there = row < place.rows, own = place.part == row_part::own;
       const int position = !there ? -1 : own ? length + place.first + row : load(head.position + place.index + row);
-      const float bias =
-          there && !own && head.bias != nullptr ? load(head.bias + place.index + row) * log2_e_cuda : 0.0f;
+      const float bias = there && !own && head.bias != nullptr ? load(head.bias + place.index + row) * log2_of_e : 0.0f;
       TERSEKV_UNROLL
       for (int n = 0; n < T::N; ++n) TERSEKV_UNROLL
       for (int h = 0; h < 2; ++h) s[n][p][h] = block.sees(n, h, position) ? s[n][p][h] + bias / scale[n][h] : -INFINITY;
@@ -155,12 +153,11 @@ __device__ void attend_numbers(const decode_block<T>& block, int first, int last
       fill_values();
       filled();
     }
-    state.weigh(s, scale, 1.0f);
-    values.add(value_tile, s, state);
+    values.add(value_tile, place.rows, s, scale, state);
     if (a.record.weights != nullptr) block.record(i, s, state);
   }
   __syncwarp();
-  block.template leave<number_values<T::N, T::value_dim>>(state);
+  block.template leave<value_products>(state);
 }
 
 template <class T>

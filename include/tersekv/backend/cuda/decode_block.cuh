@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // One block of decode attention: its arguments, its shared memory, and what its warps leave.
 //
-// Read before: packed_products.cuh, number_products.cuh, decode_plan.hpp.
+// Read before: packed_products.cuh, half_products.cuh, decode_plan.hpp.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #include <tersekv/backend/cuda/decode_plan.hpp>
-#include <tersekv/backend/cuda/number_products.cuh>
+#include <tersekv/backend/cuda/half_products.cuh>
 #include <tersekv/backend/cuda/packed_products.cuh>
+#include <tersekv/codec/dense.hpp>
 #include <tersekv/page_format.hpp>
 
 namespace tersekv::detail {
@@ -24,16 +25,41 @@ struct decode_arguments {
   decode_record record;
 };
 
+/// How the kernel reads a format: a tile in shared memory, and products with it. reads_keys, reads_values: whether it
+/// does.
+template <class Format>
+struct decode_format {
+  using traits = packed_traits<Format>;
+  static constexpr bool reads_keys = traits::keys, reads_values = traits::values;
+  template <int D, int PageRows>
+  using tile = packed_tile<Format, D, PageRows>;
+  template <class Tile, int N, int D>
+  using keys = std::conditional_t<traits::by_channel, channel_keys<Tile, N, D>, row_keys<Tile, N, D>>;
+  template <class Tile, int N, int D>
+  using values = row_values<Tile, N, D>;
+};
+template <class Number>
+struct decode_format<dense_format<Number>> {
+  static constexpr bool reads_keys = sizeof(Number) == 2, reads_values = reads_keys;
+  template <int D, int PageRows>
+  using tile = dense_tile<Number, D, PageRows>;
+  template <class Tile, int N, int D>
+  using keys = half_keys<Number, N, D>;
+  template <class Tile, int N, int D>
+  using values = half_values<Number, N, D>;
+};
+
 /// Kernels of one page format: KD, VD channels, 8 N query rows at a time.
 template <class Page, int KD, int VD, int N_>
 struct decode_traits {
   static constexpr int N = N_, key_dim = KD, value_dim = VD, warps = tuning::decode_warps, threads = 32 * warps;
   static constexpr int pieces_of_page = Page::rows / 32;
-  using key_tile = packed_tile<typename Page::key_format, KD, Page::rows>;
-  using value_tile = packed_tile<typename Page::value_format, VD, Page::rows>;
-  using keys =
-      std::conditional_t<key_tile::traits::by_channel, channel_keys<key_tile, N, KD>, row_keys<key_tile, N, KD>>;
-  using values = row_values<value_tile, N, VD>;
+  using key_format = decode_format<typename Page::key_format>;
+  using value_format = decode_format<typename Page::value_format>;
+  using key_tile = typename key_format::template tile<KD, Page::rows>;
+  using value_tile = typename value_format::template tile<VD, Page::rows>;
+  using keys = typename key_format::template keys<key_tile, N, KD>;
+  using values = typename value_format::template values<value_tile, N, VD>;
 
   // A stage: keys, values, positions, biases of a piece. Regions begin at multiples of 32 chunks.
   static constexpr int values_at = (key_tile::chunks + 31) / 32 * 512;
@@ -42,15 +68,15 @@ struct decode_traits {
   static constexpr int stages = 3 * stage_bytes <= tuning::decode_ring_bytes ? 3 : 2;
 
   // Rows that are numbers use the same room; values stand beside keys where that fits.
-  static constexpr int number_bytes = number_tile<KD>::bytes + number_tile<VD>::bytes;
-  static constexpr bool beside = number_bytes <= tuning::decode_ring_bytes;
-  static constexpr int number_room = beside                                            ? number_bytes
-                                     : number_tile<KD>::bytes > number_tile<VD>::bytes ? number_tile<KD>::bytes
-                                                                                       : number_tile<VD>::bytes;
+  static constexpr int half_bytes = half_tile<KD>::bytes + half_tile<VD>::bytes;
+  static constexpr bool beside = half_bytes <= tuning::decode_ring_bytes;
+  static constexpr int half_room = beside                                        ? half_bytes
+                                   : half_tile<KD>::bytes > half_tile<VD>::bytes ? half_tile<KD>::bytes
+                                                                                 : half_tile<VD>::bytes;
 
   static constexpr int state_bytes = 8 * N * (VD + 2) * 4;
   static constexpr int most(int a, int b) { return a > b ? a : b; }
-  static constexpr int warp_bytes = (most(stages * stage_bytes, most(number_room, state_bytes)) + 511) / 512 * 512;
+  static constexpr int warp_bytes = (most(stages * stage_bytes, most(half_room, state_bytes)) + 511) / 512 * 512;
   using memory =
       shared_layout<region<uint4, std::size_t{warps} * warp_bytes / 16>, region<float, std::size_t{8} * N * KD>,
                     region<float, std::size_t{8} * N>, region<sight_range, std::size_t{8} * N>>;
@@ -86,7 +112,7 @@ struct decode_block {
   }
 
   __device__ bool sees(int n, int h, int position) const {
-    return load_shared<sight_range>(sight + 8 * n + 2 * at.pair + h).has(position);
+    return load_shared<sight_range>(sight + 8 * n + 2 * at.pair + h).sees(position);
   }
 
   /// Leaves the weights of piece `piece` for policies.

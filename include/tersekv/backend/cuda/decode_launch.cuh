@@ -14,7 +14,8 @@ namespace tersekv::detail {
 /// Whether decode.cuh has a kernel for pages of this kind.
 template <class Page>
 constexpr bool decodes_packed() {
-  return packed_traits<typename Page::key_format>::keys && packed_traits<typename Page::value_format>::values;
+  return decode_format<typename Page::key_format>::reads_keys &&
+         decode_format<typename Page::value_format>::reads_values;
 }
 
 template <int Keys, int Values>

@@ -16,13 +16,6 @@ struct decode_limits {
   int numbers;  // rows of a head that are sinks or wait in the window
 };
 
-/// Pages to read, ascending, per sequence and KV head; all pages where `pages` is null.
-struct page_lists {
-  const int* pages = nullptr;   // [sequences, kv_heads, stride]
-  const int* counts = nullptr;  // [sequences, kv_heads]
-  int stride = 0;
-};
-
 /// What a step leaves for column_mass (mass.cuh): weights relative to a reference, for pieces of 32 rows. Pieces:
 /// sinks, packed, window, own rows, each part rounded up; with page lists those of the list.
 struct decode_record {
@@ -76,7 +69,6 @@ struct decode_plan {
 };
 
 /// Which rows a piece of a head is made of.
-enum class row_part : unsigned char { sinks, packed, window, own };
 struct piece_place {
   row_part part;
   int first;  // row of the part
@@ -114,7 +106,7 @@ struct decode_extent {
     const device_head& head = query.heads[kv_head];
     numbers = number_pieces{head.sinks, head.packed, head.window, query.n}.count();
     packed = lists.pages == nullptr ? decode_plan::divide(head.packed, 32)
-                                    : lists.counts[sequence * plan.kv_heads + kv_head] * pieces_of_page;
+                                    : lists.of(sequence * plan.kv_heads + kv_head).count * pieces_of_page;
   }
   TERSEKV_HD int first(int split) const {
     return split < number_splits ? split * tuning::number_pieces : (split - number_splits) * pieces_of_split;

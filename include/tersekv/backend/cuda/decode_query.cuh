@@ -3,18 +3,11 @@
 #pragma once
 #include <cstdint>
 
+#include <tersekv/backend/cuda/elements.cuh>
 #include <tersekv/backend/cuda/fragments.cuh>
 #include <tersekv/backend/cuda/rows.hpp>
 
 namespace tersekv::detail {
-
-inline constexpr float log2_e_cuda = 1.44269504088896f;
-
-__device__ __forceinline__ float number_of(const device_array& a, std::int64_t i) {
-  if (a.type == element::f32) return load(static_cast<const float*>(a.data) + i);
-  const std::uint16_t bits = load(static_cast<const std::uint16_t*>(a.data) + i);
-  return a.type == element::f16 ? half_to_float(bits) : bfloat16_to_float(bits);
-}
 
 /// Query rows of a pass: row r is token r / group of the step, query head r % group of the KV head's group.
 struct pass_rows_of {
@@ -25,30 +18,23 @@ struct pass_rows_of {
 /// neighbouring rows, meet every bank once.
 __device__ __forceinline__ int query_place(int row, int c) { return c ^ (row % 2 * 20 + row / 2 % 2 * 8); }
 
-/// Positions that a query row sees.
-struct alignas(8) sight_range {
-  int first, last;
-  __device__ bool has(int position) const { return position >= first && position <= last; }
-};
-
 /// Rows [8 N, D] in shared memory, each times a power of two so that its largest number is below 2^15 and at least
 /// 2^14; scale[8 N] takes that and the logits' scale in units of log 2 together. All threads call it; barriers inside.
 /// Conversions to half then are exact for queries of 16 bits, but for numbers 2^-28 times the largest. sight[8 N]
 template <int Rows, int D, int Threads>
-__device__ void load_queries(const device_query& query, const attend_shape& shape, int kv_head, pass_rows_of pass,
-                             float* rows, float* scale, sight_range* sight) {
+__device__ void prepare_queries(const device_query& query, const attend_shape& shape, int kv_head, pass_rows_of pass,
+                                float* rows, float* scale, sight_range* sight) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   for (int i = thread; i < Rows * D; i += Threads) {
     const int r = pass.first + i / D;
     float x = 0;
     if (i / D < pass.count)
-      x = number_of(query.queries, query.queries.at(r / shape.group, kv_head * shape.group + r % shape.group) + i % D);
+      x = read_element(query.queries,
+                       query.queries.at(r / shape.group, kv_head * shape.group + r % shape.group) + i % D);
     store_shared(rows + i / D * D + query_place(i / D, i % D), x);
   }
   if (thread < Rows) {
-    const int own = *query.length + (pass.first + thread) / shape.group;
-    store_shared(sight + thread, sight_range{shape.window > 0 && own >= shape.window ? own - shape.window + 1 : 0,
-                                             shape.sees_self ? own : own - 1});
+    store_shared(sight + thread, sight_range(shape, *query.length + (pass.first + thread) / shape.group));
   }
   __syncthreads();
   for (int r = thread / 32; r < Rows; r += Threads / 32) {
@@ -62,7 +48,7 @@ __device__ void load_queries(const device_query& query, const attend_shape& shap
     exponent = exponent < 30 ? 30 : exponent;
     const float factor = __uint_as_float(static_cast<std::uint32_t>(127 + 14 + 127 - exponent) << 23);
     for (int c = lane; c < D; c += 32) store_shared(rows + r * D + c, load_shared<float>(rows + r * D + c) * factor);
-    if (lane == 0) store_shared(scale + r, shape.scale * log2_e_cuda / factor);
+    if (lane == 0) store_shared(scale + r, shape.scale * log2_of_e / factor);
   }
   __syncthreads();
 }

@@ -21,4 +21,15 @@ __device__ __forceinline__ void write_element(const device_array& a, std::int64_
           a.type == element::f16 ? from_float<half>(x).bits : from_float<bfloat16>(x).bits);
 }
 
+/// Infinities of packed halves become 65504.
+__device__ __forceinline__ std::uint32_t half2_finite(std::uint32_t x) {
+  return half2_max(half2_min(x, 0x7bff7bffu), 0xfbfffbffu);
+}
+/// Two 16-bit numbers of type `type` as halves.
+__device__ __forceinline__ std::uint32_t as_halves(std::uint32_t two, element type) {
+  if (type == element::f16) return two;
+  const float2 x = bfloat2_unpack(two);
+  return half2_finite(half2_pack(x.x, x.y));
+}
+
 }  // namespace tersekv::detail

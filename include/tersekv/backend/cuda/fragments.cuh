@@ -13,11 +13,10 @@
 
 namespace tersekv::detail {
 
-inline constexpr int piece_rows_cuda = 32;
-
 struct fragment_lane {
   int row, pair;
   __device__ explicit fragment_lane(int lane) : row(lane / 4), pair(lane % 4) {}
+  __device__ int lane() const { return 4 * row + pair; }
   /// Of the piece's rows that this lane's scores belong to; they are first_row() + offset(0 .. 3).
   __device__ int first_row() const { return 8 * (row / 2) + 2 * (row % 2); }
   __device__ static constexpr int offset(int block) { return block + block / 2 * 2; }
@@ -45,6 +44,7 @@ struct code_words {
   /// x' = step * (u - centre) + rest, rest = low + step * (centre - offset). Centred where codes are large: weights are
   /// rounded, and meet the codes.
   static constexpr int centre = has_levels ? 0 : Grid::offset != 0 ? Grid::offset : bits == 8 ? 128 : 0;
+  static constexpr std::uint32_t centre_pair = centre == 128 ? 0x58005800u : 0;  // of halves; needed for 8 bits
   static constexpr bool has_rest = Grid::numbers > 1;
   static_assert(has_rest || centre == Grid::offset);
 

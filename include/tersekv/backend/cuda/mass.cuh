@@ -41,10 +41,8 @@ __global__ void mass_kernel(const mass_arguments a) {
     first = place.index, rows = place.rows;
   } else {
     int p = piece - extent.numbers;
-    if (a.lists.pages != nullptr) {
-      const std::int64_t list = static_cast<std::int64_t>(at_head) * a.lists.stride;
-      p = load(a.lists.pages + list + p / a.pieces_of_page) * a.pieces_of_page + p % a.pieces_of_page;
-    }
+    if (const int* list = a.lists.of(at_head).pages)
+      p = load(list + p / a.pieces_of_page) * a.pieces_of_page + p % a.pieces_of_page;
     first = head.sinks + 32 * p, rows = head.packed - 32 * p;
   }
   // Weights lie as the kernel's lanes held them: block, then lane's row.

@@ -7,8 +7,7 @@
 #include <cstddef>
 
 #include <tersekv/backend/cuda/decode_plan.hpp>
-#include <tersekv/backend/cuda/device.cuh>
-#include <tersekv/number.hpp>
+#include <tersekv/backend/cuda/elements.cuh>
 
 namespace tersekv::detail {
 
@@ -22,14 +21,6 @@ struct merge_arguments {
   page_lists lists;
   int value_dim, pieces_of_page;
 };
-
-__device__ __forceinline__ void store_number(const device_array& a, std::int64_t i, float x) {
-  if (a.type == element::f32)
-    store(static_cast<float*>(a.data) + i, x);
-  else
-    store(static_cast<std::uint16_t*>(a.data) + i,
-          a.type == element::f16 ? from_float<half>(x).bits : from_float<bfloat16>(x).bits);
-}
 
 /// Grid: query rows x KV heads x sequences.
 template <int = 0>
@@ -62,12 +53,12 @@ __global__ void merge_kernel(const merge_arguments a) {
         out += exp2_fast(load(a.sums + part).x - reference) *
                load(a.out + part * static_cast<std::size_t>(a.value_dim) + static_cast<std::size_t>(c));
       }
-    store_number(query.out, query.out.at(token, head) + c, out * inverse);
+    write_element(query.out, query.out.at(token, head) + c, out * inverse);
   }
   if (threadIdx.x == 0) {
     const float log2_sum = sum > 0 ? reference + log2f(sum) : -INFINITY;
     if (query.log_sum_exp != nullptr)
-      store(query.log_sum_exp + token * a.plan.kv_heads * a.shape.group + head, log2_sum * 0.693147180559945f);
+      store(query.log_sum_exp + token * a.plan.kv_heads * a.shape.group + head, log2_sum * log_of_2);
     if (a.log2_sum != nullptr)
       store(a.log2_sum + (static_cast<std::int64_t>(sequence) * a.plan.kv_heads + kv_head) * a.plan.query_rows + row,
             log2_sum);

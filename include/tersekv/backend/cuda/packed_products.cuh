@@ -111,31 +111,45 @@ class channel_keys {
     exponent = exponent < -15 ? -15 : exponent;
     const float up = __uint_as_float(static_cast<std::uint32_t>(127 + exponent) << 23);
     const std::uint32_t down = half2_pack(1 / up, 1 / up);
-    float sum[N][2][4] = {};
+    float sum[N][2][4] = {}, all[N][4] = {};
     TERSEKV_UNROLL
     for (int j = 0; j < D / 32; ++j) {
-      std::uint32_t q[N][2][2];
+      std::uint32_t q[parts][N][2][2];
       TERSEKV_UNROLL
       for (int n = 0; n < N; ++n) TERSEKV_UNROLL
       for (int product = 0; product < 2; ++product) TERSEKV_UNROLL
-      for (int k = 0; k < 2; ++k)
-        q[n][product][k] = half2_mul(q_[n][j][product][k], half2_mul(step[j][product][k], down));
+      for (int k = 0; k < 2; ++k) {
+        const std::uint32_t scaled = half2_mul(step[j][product][k], down), x = q_[n][j][product][k];
+        q[0][n][product][k] = half2_mul(x, scaled);
+        if constexpr (parts > 1) q[1][n][product][k] = half2_fma(x, scaled, q[0][n][product][k] ^ 0x80008000u);
+      }
+      TERSEKV_UNROLL
+      for (int part = 0; part < parts; ++part) TERSEKV_UNROLL
+      for (int n = 0; n < N; ++n) TERSEKV_UNROLL
+      for (int product = 0; product < 2; ++product)
+        if constexpr (codes::words::centre != 0) {
+          constexpr std::uint32_t centre = codes::words::centre_pair, a[4] = {centre, centre, centre, centre};
+          mma_half(all[n], a, q[part][n][product]);
+        }
       TERSEKV_UNROLL
       for (int half = 0; half < 2; ++half) {
         std::uint32_t a[2][4];
         codes_.load(tile, j, half, a);
         TERSEKV_UNROLL
+        for (int part = 0; part < parts; ++part) TERSEKV_UNROLL
         for (int n = 0; n < N; ++n) TERSEKV_UNROLL
-        for (int product = 0; product < 2; ++product) mma_half(sum[n][half], a[product], q[n][product]);
+        for (int product = 0; product < 2; ++product) mma_half(sum[n][half], a[product], q[part][n][product]);
       }
     }
     TERSEKV_UNROLL
     for (int n = 0; n < N; ++n) TERSEKV_UNROLL
     for (int p = 0; p < 4; ++p) TERSEKV_UNROLL
-    for (int h = 0; h < 2; ++h) s[n][p][h] = up * sum[n][p / 2][p % 2 * 2 + h] + low[n][h];
+    for (int h = 0; h < 2; ++h) s[n][p][h] = up * (sum[n][p / 2][p % 2 * 2 + h] + all[n][h]) + low[n][h];
   }
 
  private:
+  static constexpr int parts = Tile::bits == 8 ? 2 : 1;  // halves that a scaled query takes
+
   /// Numbers of the lane's channels, as the codes are paired.
   __device__ __forceinline__ void pairs(const std::byte* tile, int j, int product, int which,
                                         std::uint32_t (&x)[2]) const {

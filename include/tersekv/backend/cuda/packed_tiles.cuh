@@ -8,7 +8,6 @@
 #include <cstdint>
 
 #include <tersekv/backend/cuda/fragments.cuh>
-#include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/grouped.hpp>
 #include <tersekv/codec/kivi.hpp>
 
@@ -85,7 +84,7 @@ struct packed_tile {
   }
 
   /// Starts the copies of a piece; 32 lanes.
-  __device__ __forceinline__ static void fetch(std::byte* to, const std::byte* tile, int piece, int lane) {
+  __device__ __forceinline__ static void fetch(std::byte* to, const std::byte* tile, int piece, int, int lane) {
     std::byte* mine = to + 16 * chunk_place<bits>(lane);
     TERSEKV_UNROLL
     for (int k = 0; k < chunks; k += 32)

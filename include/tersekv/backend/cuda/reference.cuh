@@ -14,15 +14,6 @@ namespace tersekv::detail {
 
 inline constexpr float minus_infinite = -std::numeric_limits<float>::infinity();
 
-/// Which positions a query sees.
-struct sight_range {
-  int oldest, newest;
-  TERSEKV_HD sight_range(const attend_shape& shape, int position)
-      : oldest(shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0),
-        newest(shape.sees_self ? position : position - 1) {}
-  TERSEKV_HD bool sees(int position) const { return position >= oldest && position <= newest; }
-};
-
 /// A warp's softmax of one query row, in units of log 2, and the row itself in shared memory.
 struct query_state {
   float* q;    // [key_dim]

@@ -84,4 +84,13 @@ struct page_lists {
 /// Where rows are kept; `own` are those of the step.
 enum class row_part : unsigned char { sinks, packed, window, own };
 
+/// Which positions a query sees.
+struct sight_range {
+  int oldest, newest;
+  TERSEKV_HD sight_range(const attend_shape& shape, int position)
+      : oldest(shape.window > 0 && position >= shape.window ? position - shape.window + 1 : 0),
+        newest(shape.sees_self ? position : position - 1) {}
+  TERSEKV_HD bool sees(int position) const { return position >= oldest && position <= newest; }
+};
+
 }  // namespace tersekv::detail

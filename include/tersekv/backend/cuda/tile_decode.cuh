@@ -20,10 +20,6 @@ namespace tersekv::detail {
 inline constexpr int chunk_rows = 32;
 
 __device__ __forceinline__ std::uint16_t half_saturated(float x) { return from_float<half>(x).bits; }
-/// Infinities of packed halves become 65504.
-__device__ __forceinline__ std::uint32_t half2_finite(std::uint32_t x) {
-  return half2_max(half2_min(x, 0x7bff7bffu), 0xfbfffbffu);
-}
 __device__ __forceinline__ std::uint32_t both(std::uint16_t x) { return x * 0x00010001u; }
 __device__ __forceinline__ std::uint16_t load_bits(const std::byte* p) {
   return load(reinterpret_cast<const std::uint16_t*>(p));
@@ -207,12 +203,6 @@ struct chunk_decoder<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
 
 // ------------------------------------------------------------------------------------------------------ 16-bit numbers
 
-/// Two numbers of type `type` as halves.
-__device__ __forceinline__ std::uint32_t as_halves(std::uint32_t two, element type) {
-  if (type == element::f16) return two;
-  const float2 x = bfloat2_unpack(two);
-  return half2_finite(half2_pack(x.x, x.y));
-}
 /// Whether rows can be read in pieces of `bytes`.
 __device__ __forceinline__ bool in_pieces(const device_array& a, std::int64_t first, int dim, int bytes) {
   const auto address = reinterpret_cast<std::uintptr_t>(a.data) + static_cast<std::uintptr_t>(first * 2);
