@@ -49,7 +49,7 @@ struct running_softmax {
     TERSEKV_UNROLL
     for (int n = 0; n < N; ++n) TERSEKV_UNROLL
     for (int p = 0; p < 4; ++p) TERSEKV_UNROLL
-    for (int h = 0; h < 2; ++h) most = greater(most, exponent(n, p, h));
+    for (int h = 0; h < 2; ++h) most = fmaxf(most, exponent(n, p, h));
     if (__any_sync(all_lanes, most > lift + 8.0f || step >= room())) raise(s, scale, step);
     TERSEKV_UNROLL
     for (int n = 0; n < N; ++n) TERSEKV_UNROLL
@@ -73,11 +73,11 @@ struct running_softmax {
   }
 
  private:
-  __device__ static float greater(float a, float b) { return a > b ? a : b; }
   /// What steps have to stay below.
   __device__ float room() const { return exp2_fast(7.0f - lift); }
 
   __device__ void raise(const float (&s)[N][4][2], const float (&scale)[N][2], float step) {
+    const auto greater = [](float a, float b) { return fmaxf(a, b); };
     step = warp_reduce(step, greater);
     const float before = lift;
     if (step >= room())  // the exponent of a float: step < 2^(exponent - 126)
@@ -87,7 +87,7 @@ struct running_softmax {
     for (int h = 0; h < 2; ++h) {
       const float old = largest[n][h];
       TERSEKV_UNROLL
-      for (int p = 0; p < 4; ++p) largest[n][h] = greater(largest[n][h], s[n][p][h] * scale[n][h]);
+      for (int p = 0; p < 4; ++p) largest[n][h] = fmaxf(largest[n][h], s[n][p][h] * scale[n][h]);
       largest[n][h] = warp_reduce(largest[n][h], greater, 16, 4);
       const float factor = exp2_fast(old - largest[n][h] + (lift - before));
       sum[n][h] *= factor;
