@@ -85,8 +85,8 @@ struct block_scratch {
   tile_scratch tile;
   typename Backend::scratch attend;
   std::vector<float> queries, out, log_sum_exp, logits, turns, turned;
-  std::vector<int> query_position, rank, pages;
-  std::vector<std::pair<float, int>> bounds;
+  std::vector<int> query_position, rank;
+  typename Backend::page_choice choice;
 
   std::size_t bytes() const {
     std::size_t sum = 0;

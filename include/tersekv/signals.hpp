@@ -64,8 +64,9 @@ class head_source {
     std::span<const int> pages;
     if constexpr (Core::read_type::selects)
       if (choose && n_ == 1 &&
-          choose_pages(core_.read, core_.format, head_, block.queries, block.count, block.key_dim, w_.bounds, w_.pages))
-        pages = w_.pages;
+          choose_pages(core_.read, core_.format, head_, {block.queries, block.count, block.key_dim, block.key_dim},
+                       w_.choice))
+        pages = w_.choice.pages;
     if (want_logits) {
       block.rows = rows();
       w_.logits.assign(static_cast<std::size_t>(block.count) * static_cast<std::size_t>(block.rows),
@@ -168,20 +169,15 @@ void add_lanes(const Core& core, typename Core::workspace& work, int layer, int 
   }
 }
 
-/// The same for a step that was attended straight from packed pages; `rows` of the head, the step's own included.
+/// The same for a step that was attended straight from packed pages.
 template <class Core>
 void record_packed_mass(const Core& core, typename Core::workspace& work, const decode_attention<Core>& attention,
-                        int layer, int h, int rows, int n, int observed) {
+                        int layer, int h, int n, int observed) {
   std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
   const int group = core.shape.group();
   const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n));
-  for (int i = 0; i < observed; ++i) {
-    float* to = mass.data() + static_cast<std::size_t>(h * n + i) * stride;
-    for (int g = 0; g < group; ++g) {
-      const int r = i * group + g;
-      add_mass(attention.logits(h, r, rows), rows, attention.log2_sum(h, r), 1.0f / static_cast<float>(group), to);
-    }
-  }
+  for (int i = 0; i < observed; ++i)
+    attention.add_mass(h, i * group, group, mass.data() + static_cast<std::size_t>(h * n + i) * stride);
 }
 
 /// Whether a step of n tokens is attended straight from packed pages: a few queries of keys that stand as they are.

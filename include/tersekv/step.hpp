@@ -168,7 +168,7 @@ class basic_step {
                   attention.log2_sum(h, r) * detail::ln_2;
           }
         if constexpr (Core::needs_logits)
-          detail::record_packed_mass(core_, *work_, attention, layer, h, head(h).slots() + n_, n_, observed(n_));
+          detail::record_packed_mass(core_, *work_, attention, layer, h, n_, observed(n_));
       });
     }
   }

@@ -32,12 +32,8 @@ struct upper_halves_format {
   }
 };
 struct upper_halves {
-  using role = kv::role::codec;
   using key_format = upper_halves_format;
   using value_format = upper_halves_format;
-  using provides = kv::codec_facts<key_format, value_format, 0>;
-  static constexpr std::string_view name = "upper halves";
-  static constexpr int window = 0, sinks = 0;
   key_format for_keys() const { return {}; }
   value_format for_values() const { return {}; }
 };

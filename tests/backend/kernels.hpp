@@ -55,7 +55,7 @@ struct kernels {
   virtual std::size_t query_bytes(int rows) const = 0;
   virtual void prepare(int rows, const float* q, std::byte* to) const = 0;  // q [rows, padded(key_dim)]
   virtual void attend(int rows, const std::byte* query, int first, int last, kd::piece_source piece,
-                      const kd::sight* see, const kd::partial_state& state, const kd::logit_record& record) const = 0;
+                      const kd::sight* see, const kd::partial_state& state, const kd::weight_record& record) const = 0;
   virtual void finish(float* out) const = 0;
 };
 
@@ -99,7 +99,7 @@ struct kernels_of final : kernels {
     });
   }
   void attend(int rows, const std::byte* query, int first, int last, kd::piece_source piece, const kd::sight* see,
-              const kd::partial_state& state, const kd::logit_record& record) const override {
+              const kd::partial_state& state, const kd::weight_record& record) const override {
     with(rows, [&]<int R>(std::integral_constant<int, R>) {
       kd::attend_pieces<R>(format, query, first, last, piece, see, state, record);
     });
@@ -365,12 +365,12 @@ class packed_rows {
   }
   /// `rows` queries at q over pieces [first, last).
   void attend(state& to, const std::vector<std::byte>& query, int rows, int first, int last,
-              const std::vector<kd::sight>& see, const kd::logit_record& record = {}) const {
+              const std::vector<kd::sight>& see, const kd::weight_record& record = {}) const {
     const auto source = [&](int i) { return piece(i); };
     on_.attend(rows, aligned(query), first, last, source, see.data(), to.ref(), record);
   }
   /// All rows at once.
-  state attend(const float* q, int rows, const std::vector<kd::sight>& see, const kd::logit_record& record = {}) const {
+  state attend(const float* q, int rows, const std::vector<kd::sight>& see, const kd::weight_record& record = {}) const {
     state out(rows, on_.value_dim);
     attend(out, query(q, rows), rows, 0, pieces(), see, record);
     return out;

@@ -135,8 +135,8 @@ inline void hides_rows(const kernels& on, unsigned seed) {
   CHECK(same_bits(none, state(queries, dim)));
 }
 
-/// Biases count as logits; the record has them, and -inf where rows are hidden.
-inline void adds_biases_and_records_logits(const kernels& on, unsigned seed) {
+/// Biases count as logits; the record has all weights, zero where rows are hidden.
+inline void adds_biases_and_records_weights(const kernels& on, unsigned seed) {
   const int rows = 333, queries = on.together.back();
   std::mt19937 engine(seed);
   const inputs x = draw(kinds()[0], rows, queries, dim, dim, seed);
@@ -147,8 +147,12 @@ inline void adds_biases_and_records_logits(const kernels& on, unsigned seed) {
   held.position[11] = held.position[332] = -1;
   const auto seen = [&](int, int t) { return t != 11 && t != 332; };
 
-  std::vector<float> logits(cells(queries, rows), 77.0f);
-  const auto result = held.attend(x.q.data(), queries, held.sees_all(queries), {logits.data(), rows});
+  const int tiles = (rows + kd::soft_rows - 1) / kd::soft_rows;
+  std::vector<kd::tile_weights> weights(cells(tiles, queries));
+  std::vector<float> maximum(weights.size());
+  std::vector<kd::weight_record::tile_rows> where(at(tiles));
+  const kd::weight_record record{weights.data(), maximum.data(), where.data(), queries};
+  const auto result = held.attend(x.q.data(), queries, held.sees_all(queries), record);
   const errors e = compare(result.outputs(on), attention(decoded, seen, held.bias), attention(x, seen, held.bias));
   CAPTURE(e.ratio(), e.relative());
   CHECK(near(e, on.bits));
@@ -156,11 +160,20 @@ inline void adds_biases_and_records_logits(const kernels& on, unsigned seed) {
   double off = 0, codec_off = 0;
   for (int r = 0; r < queries; ++r)
     for (int t = 0; t < rows; ++t) {
-      const float got = logits[cells(r, rows) + at(t)];
+      const auto tile = record.from(t / kd::soft_rows, r);
+      const int in_tile = t % kd::soft_rows, piece = in_tile / kd::piece_rows;
+      REQUIRE(tile.rows->index[piece] == t / kd::piece_rows * kd::piece_rows);
+      REQUIRE(tile.rows->count[piece] == std::min(kd::piece_rows, rows - tile.rows->index[piece]));
+      const float p = tile.weights->of[in_tile];
       if (!seen(r, t)) {
-        REQUIRE(got == kd::minus_infinity);
+        REQUIRE(p == 0);
         continue;
       }
+      if (t == 200) {  // too little for a float
+        REQUIRE(p < 1e-35f);
+        continue;
+      }
+      const float got = std::log2(p) + *tile.maximum;
       const double bias = static_cast<double>(held.bias[at(t)]) / std::log(2.0), want = decoded.logit(r, t) + bias;
       off += std::pow(static_cast<double>(got) - want, 2), codec_off += std::pow(want - x.logit(r, t) - bias, 2);
     }
@@ -220,7 +233,7 @@ inline void keeps_all(const candidate& codec) {
   const auto on = codec.make(dim, dim);
   REQUIRE(on);
   hides_rows(*on, seed);
-  adds_biases_and_records_logits(*on, seed);
+  adds_biases_and_records_weights(*on, seed);
   merges_parts(*on, seed);
 }
 

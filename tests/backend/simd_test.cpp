@@ -170,8 +170,8 @@ TEST_CASE("vectors of floats compute as floats do", "[backend]") {
     const auto x = simd::load(a.data()), y = simd::load(b.data()), z = simd::load(c.data());
     const floats sum = lanes_of(simd::add(x, y)), difference = lanes_of(simd::sub(x, y)),
                  product = lanes_of(simd::mul(x, y)), both = lanes_of(simd::fma(x, y, z)),
-                 most = lanes_of(simd::max(x, y)), whole = lanes_of(simd::round(simd::mul(x, simd::set(13)))),
-                 size = lanes_of(simd::magnitude(x));
+                 most = lanes_of(simd::max(x, y)), fewest = lanes_of(simd::min(x, y)),
+                 whole = lanes_of(simd::round(simd::mul(x, simd::set(13)))), size = lanes_of(simd::magnitude(x));
     const auto bits = static_cast<std::uint32_t>(random.engine());
     const floats chosen = lanes_of(simd::select(bits, x, y));
     for (std::size_t i = 0; i < lanes; ++i) {
@@ -182,6 +182,7 @@ TEST_CASE("vectors of floats compute as floats do", "[backend]") {
                            .epsilon(1e-6)
                            .margin(1e-5));
       CHECK(most[i] == std::max(a[i], b[i]));
+      CHECK(fewest[i] == std::min(a[i], b[i]));
       CHECK(whole[i] == std::nearbyint(a[i] * 13));
       CHECK(size[i] == std::abs(a[i]));
       CHECK(chosen[i] == ((bits >> i & 1u) != 0 ? a[i] : b[i]));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tersekv/read/quest.hpp>
 
+#include <cmath>
 #include <limits>
 #include <set>
 
@@ -65,6 +66,33 @@ TEST_CASE("no key of a page exceeds the bound", "[read]") {
   CHECK(bound({0, 1}, of({70000, 2}, 2)) == 2);
   CHECK(bound({1}, of({1e-9f}, 1)) >= 1e-9f);
   CHECK(bound({-1}, of({1e-9f}, 1)) >= -1e-9f);
+}
+
+TEST_CASE("the kernel finds the bounds that the policy defines", "[read]") {
+  constexpr int pages = 20;
+  for (const int dim : {1, 7, 16, 33, 96, 128})
+    for (const int count : {1, 2, 3, 4, 7, 8, 13})
+      for (const float sigma : {1e-3f, 1.0f, 4e4f}) {  // the last one has keys beyond 16 bit
+        CAPTURE(dim, count, sigma);
+        std::vector<summary> all;
+        for (unsigned p = 0; p < pages; ++p)
+          all.push_back(of(test::normal(static_cast<std::size_t>(8 * dim), p, sigma), dim));
+        auto q = test::normal(static_cast<std::size_t>(count * dim), 77);
+        q[0] = 0;
+        kv::detail::page_choice choice;
+        choice.bounds.resize(pages);
+        kv::detail::find_bounds(
+            kv::quest{}, {q.data(), count, dim, dim},
+            [&](int p) { return all[static_cast<std::size_t>(p)].bytes.data(); }, choice);
+        for (std::size_t p = 0; p < pages; ++p) {
+          const float want = kv::quest{}.bound(q.data(), count, dim, all[p].bytes.data(), dim);
+          if (std::isinf(want))
+            CHECK(choice.bounds[p] == want);
+          else
+            CHECK(std::abs(choice.bounds[p] - want) <=
+                  1e-6f * std::max(std::abs(want), sigma * static_cast<float>(dim)));
+        }
+      }
 }
 
 TEST_CASE("a summary that grows row by row is the summary of all rows", "[read]") {

@@ -26,6 +26,7 @@ inline namespace TERSEKV_ISA {
 
 struct cpu {
   using decode_scratch = detail::decode_scratch;
+  using page_choice = detail::page_choice;
   using role = tersekv::role::backend;
   using provides = tersekv::list<fact::attention_mass, fact::last_attention, fact::query_window>;
   static constexpr std::string_view name = "cpu";

@@ -12,56 +12,13 @@
 #include <vector>
 
 #include <tersekv/backend/cpu/packed.hpp>
+#include <tersekv/backend/cpu/page_choice.hpp>
 #include <tersekv/head_rows.hpp>
 #include <tersekv/shape.hpp>
 #include <tersekv/view.hpp>
 
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
-
-/// Rows of queries that share one reading of the packed rows. What is left over is padded with queries of zeros where
-/// that is cheaper than reading twice.
-inline int pass_rows(int left) {
-  for (const int size : simd::pass_sizes)
-    if (left >= size - size / 4) return size;
-  return 1;
-}
-
-/// Calls f(std::integral_constant<int, rows>).
-template <std::size_t I = 0, class F>
-TERSEKV_INLINE void with_rows(int rows, F&& f) {
-  constexpr int size = simd::pass_sizes[I];
-  if constexpr (I + 1 == std::size(simd::pass_sizes)) {
-    f(std::integral_constant<int, size>{});
-  } else {
-    if (rows == size) return f(std::integral_constant<int, size>{});
-    with_rows<I + 1>(rows, f);
-  }
-}
-
-/// The newest page of a head, and those with the largest bound over `count` queries [count, stride], ascending. False:
-/// all pages are to be read.
-template <class Read, class Format, class Head>
-bool choose_pages(const Read& read, const Format& format, const Head& head, const float* queries, int count, int stride,
-                  std::vector<std::pair<float, int>>& bounds, std::vector<int>& pages) {
-  const int want = read.pages(Format::rows), have = head.pages();
-  if (want >= have) return false;
-  bounds.clear();
-  for (int p = 0; p < have; ++p) {
-    if (constexpr int later = 8; p + later < have)  // summaries lie a page apart: nothing else asks for them ahead
-      for (int b = 0; b < static_cast<int>(read.bytes(format.key_dim)); b += 64)
-        simd::prefetch(format.summary(head.page(p + later)) + b);
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    const float best =
-        p + 1 == have ? infinity : read.bound(queries, count, stride, format.summary(head.page(p)), format.key_dim);
-    bounds.emplace_back(-best, -p);
-  }
-  std::nth_element(bounds.begin(), bounds.begin() + (want - 1), bounds.end());
-  pages.clear();
-  for (int i = 0; i < want; ++i) pages.push_back(-bounds[static_cast<std::size_t>(i)].second);
-  std::sort(pages.begin(), pages.end());
-  return true;
-}
 
 /// Memory of one head's decoding; kept between steps.
 struct decode_scratch {
@@ -70,21 +27,23 @@ struct decode_scratch {
     std::size_t prepared;  // offset of the prepared query
   };
   std::vector<pass> passes;
-  std::vector<float> queries;        // [rows, padded(key_dim)] in units of log 2
-  std::vector<sight> see;            // [rows]
-  std::vector<std::byte> prepared;   // every pass's query
-  std::vector<float> states;         // [items] of maximum [rows], sum [rows], out [rows, padded(value_dim)]
-  std::vector<float> logits;         // [rows, slots + n]; only where a signal is wanted
-  std::vector<int> staged_position;  // [n]
-  std::vector<int> pages;            // chosen by the read policy
-  std::vector<std::pair<float, int>> bounds;
+  std::vector<float> queries;         // [rows, padded(key_dim)] in units of log 2
+  std::vector<sight> see;             // [rows]
+  std::vector<std::byte> prepared;    // every pass's query
+  std::vector<float> states;          // [items] of maximum [rows], sum [rows], out [rows, padded(value_dim)]
+  std::vector<tile_weights> weights;  // [tiles, rows]; these three only where a signal is wanted
+  std::vector<float> tile_maximum;    // [tiles, rows]
+  std::vector<weight_record::tile_rows> tile_rows;  // [tiles]
+  std::vector<int> staged_position;                 // [n]
+  page_choice choice;
   int rows = 0;    // padded
   int pieces = 0;  // of packed rows
   int items = 0;
   bool chosen = false;
 
   std::size_t bytes() const {
-    return prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity() + logits.capacity());
+    return prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity()) +
+           sizeof(tile_weights) * weights.capacity();
   }
 };
 
@@ -134,11 +93,13 @@ class decode_attention {
   }
 
   /// Of query row r (token times group + query head) of head h: the output [value_dim]; the logarithm of its sum, base
-  /// 2, -inf where nothing is visible; the logits in the same unit [slots + n].
+  /// 2, -inf where nothing is visible.
   const float* output(int h, int r) const { return state(h, 0).from(r).out; }
   float log2_sum(int h, int r) const { return state(h, 0).maximum[r]; }
-  const float* logits(int h, int r, int rows) const {
-    return at(h).logits.data() + static_cast<std::ptrdiff_t>(r) * rows;
+  /// mass[row] += the mean attention of query rows first .. first + count, for every row of head h and of the step.
+  void add_mass(int h, int first, int count, float* mass) const {
+    detail::add_mass(record(h).from(0, first), tiles(h), count, state(h, 0).maximum + first,
+                     1.0f / static_cast<float>(count), mass);
   }
 
  private:
@@ -155,6 +116,12 @@ class decode_attention {
     float* p = at(h).states.data() + static_cast<std::ptrdiff_t>(item) * rows * (stride + 2);
     return {p, p + rows, p + 2 * rows, stride};
   }
+  int tiles(int h) const { return static_cast<int>(at(h).tile_rows.size()); }
+  weight_record record(int h) const {
+    decode_scratch& w = at(h);
+    return {w.weights.data(), w.tile_maximum.data(), w.tile_rows.data(), w.rows};
+  }
+  static int tiles_of(int rows) { return (rows + soft_rows - 1) / soft_rows; }
   template <int R>
   static void rows_of(const decode_scratch& w, int first, int stride, const float* (&q)[R]) {
     for (int r = 0; r < R; ++r) q[r] = w.queries.data() + static_cast<std::ptrdiff_t>(first + r) * stride;
@@ -188,9 +155,9 @@ class decode_attention {
     std::fill(w.see.begin() + rows_, w.see.end(), w.see[static_cast<std::size_t>(rows_ - 1)]);
     w.chosen = false;
     if constexpr (Core::read_type::selects)
-      w.chosen = step_.n == 1 &&
-                 choose_pages(core_.read, core_.format, head, w.queries.data(), rows_, stride, w.bounds, w.pages);
-    w.pieces = (w.chosen ? static_cast<int>(w.pages.size()) : head.pages()) * pieces_of_page;
+      w.chosen = step_.n == 1 && choose_pages(core_.read, core_.format, head,
+                                              {w.queries.data(), rows_, stride, shape.head_dim}, w.choice);
+    w.pieces = (w.chosen ? static_cast<int>(w.choice.pages.size()) : head.pages()) * pieces_of_page;
     w.items = (w.pieces + chunk - 1) / chunk + 1;
     w.states.resize(static_cast<std::size_t>(w.items * w.rows * (padded(shape.value_dim) + 2)));
     for (const auto& pass : w.passes)
@@ -200,9 +167,13 @@ class decode_attention {
         keys::template prepare<R>(core_.format.keys, rows, shape.head_dim, w.prepared.data() + pass.prepared);
       });
     if constexpr (Core::needs_logits) {
-      const auto size = static_cast<std::size_t>(w.rows) * static_cast<std::size_t>(head.slots() + step_.n);
-      if (size > w.logits.capacity()) w.logits.reserve(size + size / 4);  // a sequence grows by a row per step
-      w.logits.assign(size, minus_infinity);
+      const int tiles =
+          tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
+      const auto size = static_cast<std::size_t>(tiles * w.rows);
+      if (size > w.weights.capacity()) w.weights.reserve(size + size / 4);  // a sequence grows by a row per step
+      w.weights.resize(size);
+      w.tile_maximum.resize(size);
+      w.tile_rows.resize(static_cast<std::size_t>(tiles));
     }
   }
 
@@ -213,24 +184,21 @@ class decode_attention {
     all.clear(w.rows);
     for (const auto& pass : w.passes)
       with_rows(pass.rows, [&]<int R>(std::integral_constant<int, R>) {
-        logit_record record;
-        if constexpr (Core::needs_logits) {
-          record.stride = head.slots() + step_.n;
-          record.logit = at(h).logits.data() + pass.first * record.stride;
-        }
+        weight_record all_weights;
+        if constexpr (Core::needs_logits) all_weights = record(h).from(0, pass.first);
         const sight* see = w.see.data() + pass.first;
         const partial_state part = all.from(pass.first);
         if (i + 1 < w.items)
           attend_pieces<R>(
               core_.format, w.prepared.data() + pass.prepared, i * chunk, std::min(w.pieces, (i + 1) * chunk),
-              [&](int p) { return packed_piece(w, head, p); }, see, part, record);
+              [&](int p) { return packed_piece(w, head, p); }, see, part, all_weights.from(i * (chunk / tile_pieces)));
         else
-          attend_rest<R>(w, head, h, pass.first, see, part, record);
+          attend_rest<R>(w, head, h, pass.first, see, part, all_weights.from(tiles_of(w.pieces * piece_rows)));
       });
   }
 
   row_piece packed_piece(const decode_scratch& w, const rows_type& head, int i) const {
-    const int n = i / pieces_of_page, p = w.chosen ? w.pages[static_cast<std::size_t>(n)] : n;
+    const int n = i / pieces_of_page, p = w.chosen ? w.choice.pages[static_cast<std::size_t>(n)] : n;
     const int first = i % pieces_of_page * piece_rows, row = p * page::rows + first, index = head.sinks() + row;
     return {head.page(p),
             first,
@@ -242,13 +210,14 @@ class decode_attention {
 
   template <int R>
   void attend_rest(const decode_scratch& w, const rows_type& head, int h, int first, const sight* see,
-                   const partial_state& part, const logit_record& record) const {
+                   const partial_state& part, weight_record record) const {
     const int dk = core_.shape.head_dim, dv = core_.shape.value_dim;
     const float* q[R];
     rows_of<R>(w, first, padded(dk), q);
     const auto attend = [&]<class T>(const T* k, const T* v, int count, const int* position, const float* bias,
                                      int index) {
       attend_numbers<R, T>(q, {k, v, count, dk, dv, position, bias, index}, see, part, record);
+      record = record.from(tiles_of(count));
     };
     const int* position = head.position().data();
     const float* bias = head.biases();

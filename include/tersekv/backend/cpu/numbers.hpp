@@ -26,6 +26,14 @@ struct plain_query {
   }
 };
 
+/// Makes the addresses of a page known: processors drop prefetches of lines whose address they would have to look up.
+TERSEKV_INLINE void prefetch_addresses([[maybe_unused]] const std::byte* page, [[maybe_unused]] std::size_t bytes) {
+#if defined(__GNUC__)
+  constexpr std::size_t step = 4096;
+  for (std::size_t b = 0; b < bytes + step - 1; b += step) __builtin_prefetch(page + std::min(b, bytes - 1));
+#endif
+}
+
 /// Dot products of `count` rows of numbers.
 template <class T, int R>
 void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,

@@ -51,10 +51,25 @@ struct partial_state {
   }
 };
 
-/// Where logits are left for policies: logit[r * stride + index], in units of log 2, -inf where hidden.
-struct logit_record {
-  float* logit = nullptr;  // null = not wanted
-  std::ptrdiff_t stride = 0;
+/// Weights of a tile's rows, as the running softmax of one query row has them.
+struct alignas(64) tile_weights {
+  float of[soft_rows];
+};
+/// Where tiles leave their weights for policies: relative to the maximum of that time, zero where hidden.
+struct weight_record {
+  struct tile_rows {
+    int index[tile_pieces], count[tile_pieces];  // of every piece
+  };
+  tile_weights* weights = nullptr;  // [tiles, stride]; null = not wanted
+  float* maximum = nullptr;         // [tiles, stride]
+  tile_rows* rows = nullptr;        // [tiles]
+  int stride = 0;                   // query rows
+
+  weight_record from(int tile, int query = 0) const {
+    if (!weights) return {};
+    const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(tile) * stride + query;
+    return {weights + i, maximum + i, rows + tile, stride};
+  }
 };
 
 inline float exp2_of(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
@@ -113,10 +128,10 @@ TERSEKV_INLINE std::uint32_t hidden_rows(const row_piece& piece, const sight& se
   return ~seen;
 }
 
-/// Between scores and outputs of one tile: biases, hidden rows, the record, the running softmax.
+/// Between scores and outputs of tile number `tile`: biases, hidden rows, the running softmax, the record.
 template <int R>
 TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const sight* see, const partial_state& state,
-                                const logit_record& record) {
+                                const weight_record& record, int tile) {
   std::uint32_t hidden[tile_pieces][R];
   bool same = true;
   std::uint32_t any = 0;
@@ -137,25 +152,23 @@ TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const s
         for (int t = 0; hidden[k][r] != 0 && t < piece_rows; t += simd::lanes)
           simd::store(row + t, simd::select(hidden[k][r] >> t, simd::set(minus_infinity), simd::load(row + t)));
       }
-  if (record.logit)
-    for (int r = 0; r < R; ++r)
-      for (int k = 0; k < n; ++k)
-        std::copy_n(s + r * soft_rows + k * piece_rows, piece[k].count,
-                    record.logit + r * record.stride + piece[k].index);
   soften<R>(
       s, n, any != 0, [&](int r, int k) { return hidden[k][r]; }, state);
+  if (!record.weights) return;
+  const weight_record to = record.from(tile);
+  for (int r = 0; r < R; ++r) {
+    std::copy_n(s + r * soft_rows, n * piece_rows, to.weights[r].of);
+    to.maximum[r] = state.maximum[r];
+  }
+  for (int k = 0; k < tile_pieces; ++k) {
+    to.rows->index[k] = k < n ? piece[k].index : 0;
+    to.rows->count[k] = k < n ? piece[k].count : 0;
+  }
 }
 
 /// Names the rows of piece i. By reference, so that kernels are compiled once per page format, not once per recipe.
 using piece_source = function_ref<row_piece(int)>;
 
-/// Makes the addresses of a page known: processors drop prefetches of lines whose address they would have to look up.
-TERSEKV_INLINE void prefetch_addresses([[maybe_unused]] const std::byte* page, [[maybe_unused]] std::size_t bytes) {
-#if defined(__GNUC__)
-  constexpr std::size_t step = 4096;
-  for (std::size_t b = 0; b < bytes + step - 1; b += step) __builtin_prefetch(page + std::min(b, bytes - 1));
-#endif
-}
 template <class Format>
 inline constexpr bool holds_numbers = false;
 template <class T>
@@ -165,7 +178,7 @@ inline constexpr bool holds_numbers<dense_format<T>> = true;
 /// key_kernel; see [R].
 template <int R, class Page>
 void attend_pieces(const Page& page, const std::byte* query, int first, int last, piece_source piece_at,
-                   const sight* see, const partial_state& state, const logit_record& record) {
+                   const sight* see, const partial_state& state, const weight_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
   constexpr bool large = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
@@ -189,7 +202,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
     packed_piece where[tile_pieces];
     for (int k = 0; k < n; ++k) where[k] = {piece[k].tile, piece[k].first, ahead[k]};
     keys::template score<R>(page.keys, {where, n, Page::rows, page.key_dim}, query, s);
-    soften_tile<R>(s, piece, n, see, state, record);
+    soften_tile<R>(s, piece, n, see, state, record, (i - first) / tile_pieces);
     for (int k = 0; k < n; ++k) where[k].tile = page.values_of(piece[k].tile);
     values::template mix<R>(page.values, {where, n, Page::rows, page.value_dim}, s, state.sum, state.out, state.stride);
   }
@@ -209,7 +222,7 @@ struct number_rows {
 /// R query rows over rows of numbers; q[r] is readable, and zero, up to padded(key_dim).
 template <int R, class T>
 void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, const sight* see,
-                    const partial_state& state, const logit_record& record) {
+                    const partial_state& state, const weight_record& record) {
   alignas(64) float s[R * soft_rows];
   for (int t = 0; t < rows.count; t += soft_rows) {
     const int count = std::min(soft_rows, rows.count - t), n = (count + piece_rows - 1) / piece_rows;
@@ -224,7 +237,7 @@ void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, cons
     score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, 0, q, s,
                         soft_rows);
     for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
-    soften_tile<R>(s, piece, n, see, state, record);
+    soften_tile<R>(s, piece, n, see, state, record, t / soft_rows);
     mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, 0, s,
                       soft_rows, state.out, state.stride);
   }
@@ -247,15 +260,46 @@ TERSEKV_INLINE void merge(const partial_state& to, const partial_state& from, in
   }
 }
 
-/// mass[n] += weight * 2^(logit[n] - log2_sum).
-inline void add_mass(const float* logit, int n, float log2_sum, float weight, float* mass) {
-  if (log2_sum == minus_infinity) return;
+/// mass[t] += sum over r of factor[r] * p[r][t].
+template <int R>
+TERSEKV_INLINE void add_weights(const tile_weights* p, int first, int count, const float* factor, float* mass) {
   constexpr int W = simd::lanes;
-  const simd::f32 shift = simd::set(log2_sum), w = simd::set(weight);
-  int i = 0;
-  for (; i + W <= n; i += W)
-    simd::store(mass + i, simd::fma(w, simd::exp2(simd::sub(simd::load(logit + i), shift)), simd::load(mass + i)));
-  for (; i < n; ++i) mass[i] += weight * exp2_of(logit[i] - log2_sum);
+  int t = 0;
+  for (; t + W <= count; t += W) {
+    simd::f32 sum = simd::load(mass + t);
+    each<R>([&](auto r)
+                TERSEKV_INLINED { sum = simd::fma(simd::set(factor[r]), simd::load(p[r].of + first + t), sum); });
+    simd::store(mass + t, sum);
+  }
+  for (; t < count; ++t)
+    for (int r = 0; r < R; ++r) mass[t] += factor[r] * p[r].of[first + t];
+}
+
+/// mass[row] += weight times the attention that `count` query rows of the record pay to it; log2_sum [count].
+inline void add_mass(const weight_record& record, int tiles, int count, const float* log2_sum, float weight,
+                     float* mass) {
+  constexpr int together = 4;
+  for (int r = 0, rows = 0; r < count; r += rows) {
+    rows = count - r < together ? 1 : together;
+    float known[together], factor[together] = {};
+    std::fill_n(known, together, minus_infinity);
+    for (int tile = 0; tile < tiles; ++tile) {
+      const weight_record from = record.from(tile, r);
+      for (int i = 0; i < rows; ++i)  // maxima seldom change
+        if (from.maximum[i] != known[i]) {
+          known[i] = from.maximum[i];
+          factor[i] = known[i] == minus_infinity ? 0.0f : weight * exp2_of(known[i] - log2_sum[r + i]);
+        }
+      for (int k = 0; k < tile_pieces; ++k) {
+        const int n = from.rows->count[k];
+        float* to = mass + from.rows->index[k];
+        if (rows == together)
+          add_weights<together>(from.weights, k * piece_rows, n, factor, to);
+        else
+          add_weights<1>(from.weights, k * piece_rows, n, factor, to);
+      }
+    }
+  }
 }
 
 }  // namespace TERSEKV_ISA

@@ -49,6 +49,7 @@ struct simd {
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return _mm256_mul_ps(a, b); }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm256_fmadd_ps(a, b, c); }
   static TERSEKV_INLINE f32 max(f32 a, f32 b) { return _mm256_max_ps(a, b); }
+  static TERSEKV_INLINE f32 min(f32 a, f32 b) { return _mm256_min_ps(a, b); }
   static TERSEKV_INLINE f32 round(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static TERSEKV_INLINE f32 magnitude(f32 x) { return _mm256_andnot_ps(set(-0.0f), x); }
   static TERSEKV_INLINE float sum(f32 x) {

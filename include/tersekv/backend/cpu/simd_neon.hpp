@@ -45,6 +45,7 @@ struct simd {
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return vmulq_f32(a, b); }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return vfmaq_f32(c, a, b); }
   static TERSEKV_INLINE f32 max(f32 a, f32 b) { return vmaxq_f32(a, b); }
+  static TERSEKV_INLINE f32 min(f32 a, f32 b) { return vminq_f32(a, b); }
   static TERSEKV_INLINE f32 round(f32 x) { return vrndnq_f32(x); }
   static TERSEKV_INLINE f32 magnitude(f32 x) { return vabsq_f32(x); }
   static TERSEKV_INLINE float sum(f32 x) { return vaddvq_f32(x); }

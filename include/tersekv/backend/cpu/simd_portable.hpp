@@ -62,6 +62,9 @@ struct simd {
   static TERSEKV_INLINE f32 max(f32 a, f32 b) {
     return each([&](int i) { return a.x[i] > b.x[i] ? a.x[i] : b.x[i]; });
   }
+  static TERSEKV_INLINE f32 min(f32 a, f32 b) {
+    return each([&](int i) { return a.x[i] < b.x[i] ? a.x[i] : b.x[i]; });
+  }
   static TERSEKV_INLINE f32 round(f32 x) {
     return each([&](int i) { return (x.x[i] + 12582912.0f) - 12582912.0f; });
   }
