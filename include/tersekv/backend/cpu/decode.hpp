@@ -71,6 +71,18 @@ class decode_attention {
   void run(const view& q, Head&& head, Done&& done) {
     const int heads = core_.shape.kv_heads;
     const auto prepare_head = [&](int h) { prepare(h, q, head(h)); };
+    const auto finish_head = [&](int h) {
+      finish(h);
+      done(h);
+    };
+    if (one_by_one()) {
+      for (int h = 0; h < heads; ++h) {
+        prepare_head(h);
+        for (int i = 0; i < at(h).items; ++i) work(h, i, head(h));
+        finish_head(h);
+      }
+      return;
+    }
     if constexpr (Core::read_type::selects)
       core_.backend.for_each(heads, prepare_head);
     else
@@ -82,10 +94,6 @@ class decode_attention {
       for (; i >= at(h).items; ++h) i -= at(h).items;
       work(h, i, head(h));
     });
-    const auto finish_head = [&](int h) {
-      finish(h);
-      done(h);
-    };
     if constexpr (Core::needs_logits)
       core_.backend.for_each(heads, finish_head);
     else
@@ -110,16 +118,19 @@ class decode_attention {
   static constexpr int pieces_of_page = page::rows / piece_rows;
   static constexpr int chunk = 64;  // pieces of an item: 2048 rows
 
+  /// Without threads heads take turns with the memory of weights, which then stays in the cache.
+  bool one_by_one() const { return !core_.backend.parallel; }
+  decode_scratch& recorded(int h) const { return at(one_by_one() ? 0 : h); }
   decode_scratch& at(int h) const { return scratch_[static_cast<std::size_t>(h)]; }
   partial_state state(int h, int item) const {
     const int stride = padded(core_.shape.value_dim), rows = at(h).rows;
     float* p = at(h).states.data() + static_cast<std::ptrdiff_t>(item) * rows * (stride + 2);
     return {p, p + rows, p + 2 * rows, stride};
   }
-  int tiles(int h) const { return static_cast<int>(at(h).tile_rows.size()); }
+  int tiles(int h) const { return static_cast<int>(recorded(h).tile_rows.size()); }
   weight_record record(int h) const {
-    decode_scratch& w = at(h);
-    return {w.weights.data(), w.tile_maximum.data(), w.tile_rows.data(), w.rows};
+    decode_scratch& w = recorded(h);
+    return {w.weights.data(), w.tile_maximum.data(), w.tile_rows.data(), at(h).rows};
   }
   static int tiles_of(int rows) { return (rows + soft_rows - 1) / soft_rows; }
   template <int R>
@@ -170,10 +181,11 @@ class decode_attention {
       const int tiles =
           tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
       const auto size = static_cast<std::size_t>(tiles * w.rows);
-      if (size > w.weights.capacity()) w.weights.reserve(size + size / 4);  // a sequence grows by a row per step
-      w.weights.resize(size);
-      w.tile_maximum.resize(size);
-      w.tile_rows.resize(static_cast<std::size_t>(tiles));
+      decode_scratch& to = recorded(h);
+      if (size > to.weights.capacity()) to.weights.reserve(size + size / 4);  // a sequence grows by a row per step
+      to.weights.resize(size);
+      to.tile_maximum.resize(size);
+      to.tile_rows.resize(static_cast<std::size_t>(tiles));
     }
   }
 

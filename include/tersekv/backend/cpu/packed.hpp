@@ -157,7 +157,8 @@ TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const s
   if (!record.weights) return;
   const weight_record to = record.from(tile);
   for (int r = 0; r < R; ++r) {
-    std::copy_n(s + r * soft_rows, n * piece_rows, to.weights[r].of);
+    for (int t = 0; t < n * piece_rows; t += simd::lanes)
+      simd::store(to.weights[r].of + t, simd::load(s + r * soft_rows + t));
     to.maximum[r] = state.maximum[r];
   }
   for (int k = 0; k < tile_pieces; ++k) {
