@@ -13,7 +13,6 @@ namespace {
 /// A codec as a user writes it, which no kernel knows: the upper half of every float, channel by channel.
 struct upper_halves_format {
   static constexpr int span = 1;
-  static constexpr bool opens = true;
   void check(int) const {}
   std::size_t bytes(int rows, int dim) const { return 2 * test::cells(rows, dim); }
   void encode(const float* x, int dim, std::byte* tile, int rows, int first, int count) const {

@@ -65,14 +65,15 @@ void same_choice(int dim, int group, int rows, unsigned seed, float spread = 1) 
   std::vector<unsigned> workspace(choose_pages_workspace(page, shape, sequences, most_pages) / 4, 0xffffffffu);
   const page_lists lists = choose_pages(page, shape, batch.data(), sequences, most_pages, workspace.data(), nullptr);
 
-  std::vector<std::pair<float, int>> bounds;
+  page_choice choice;
   for (int s = 0; s < sequences; ++s)
     for (int h = 0; h < kv_heads; ++h) {
       const host_head head{heads[at(s * kv_heads + h)]};
       std::vector<float> q(queries[at(s)].begin() + h * group * dim, queries[at(s)].begin() + (h + 1) * group * dim);
       for (float& x : q) x *= shape.scale * log2_e;
-      std::vector<int> want;
-      if (!tersekv::detail::choose_pages(page.read, page, head, q.data(), group, dim, bounds, want))
+      const bool some = tersekv::detail::choose_pages(page.read, page, head, {q.data(), group, dim, dim}, choice);
+      std::vector<int> want = some ? choice.pages : std::vector<int>();
+      if (!some)
         for (int p = 0; p < head.pages(); ++p) want.push_back(p);
       const chosen_pages chosen = lists.of(s * kv_heads + h);
       CHECK(std::vector<int>(chosen.pages, chosen.pages + chosen.count) == want);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which packed pages a step of one token reads, for read policies that choose: the answer of choose_pages() in
-// cpu/decode.hpp for every (sequence, KV head) of a batch.
+// cpu/page_choice.hpp for every (sequence, KV head) of a batch.
 #pragma once
 #include <tersekv/backend/cuda/block.cuh>
 #include <tersekv/backend/cuda/commit.hpp>
