@@ -38,6 +38,17 @@ foreach(header IN LISTS headers)
 endforeach()
 publish(include/tersekv/tersekv.hpp "${umbrella}")
 
+# What policies have for devices apart from their headers.
+file(GLOB_RECURSE kernels RELATIVE ${root}/include/tersekv ${root}/include/tersekv/*.cuh)
+list(FILTER kernels EXCLUDE REGEX "^backend/")
+list(SORT kernels)
+set(policies "// SPDX-License-Identifier: Apache-2.0\n")
+string(APPEND policies "// Kernels of policies. Written by cmake/refresh.cmake.\n#pragma once\n\n")
+foreach(kernel IN LISTS kernels)
+  string(APPEND policies "#include <tersekv/${kernel}>\n")
+endforeach()
+publish(include/tersekv/backend/cuda/policies.cuh "${policies}")
+
 # ------------------------------------------------------------------------------------------------------------ catalogue
 # Characters with a meaning in CMake lists are set aside while text is taken apart, and put back at the end.
 string(ASCII 1 semicolon)

@@ -3,13 +3,14 @@
 // they fit together with one sentence. The rules, first broken one speaks:
 //   1. everything named is a policy        4. the policy answers its role's questions (concepts of policy.hpp)
 //   2. no role is filled twice             5. every need is provided by somebody
-//   3. a backend is named
+//   3. a backend is named                  6. on a device, kernels can call every policy that they must
 #pragma once
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 #include <tersekv/backend/cpu.hpp>
+#include <tersekv/backend/cuda/device_form.hpp>
 #include <tersekv/budget/uniform.hpp>
 #include <tersekv/codec/dense.hpp>
 #include <tersekv/codec/keys_values.hpp>
@@ -342,7 +343,12 @@ struct first_broken<3, Ps...>
 template <class... Ps>
 struct first_broken<4, Ps...> : continue_unless<5, typename incomplete_policy<Ps...>::type, Ps...> {};
 template <class... Ps>
-struct first_broken<5, Ps...> : missing_fact<typename resolved<Ps...>::all, every_fact> {};
+struct first_broken<5, Ps...>
+    : continue_unless<6, typename missing_fact<typename resolved<Ps...>::all, every_fact>::type, Ps...> {};
+template <class... Ps>
+struct first_broken<6, Ps...>
+    : std::conditional_t<(device_backend<Ps> || ...), flaw_on_device<typename resolved<Ps...>::all>,
+                         std::type_identity<fine>> {};
 
 // ------------------------------------------------------------------------------------------------------------ the
 // result

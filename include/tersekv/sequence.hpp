@@ -15,7 +15,14 @@ class basic_step;
 namespace detail {
 template <class Core, class Sequence>
 class commit_job;
+
+inline position_range checked_range(int first, int last) {
+  if (first < 0 || last < first)
+    throw shape_error("tersekv::sequence::protect: [" + std::to_string(first) + ", " + std::to_string(last) +
+                      ") is not a range of positions");
+  return {first, last};
 }
+}  // namespace detail
 
 /// Options of a step.
 struct step_options {
@@ -72,12 +79,7 @@ class basic_sequence {
     return out;
   }
   /// Rows at first <= position < last never leave this sequence (system prompts, policies, tools).
-  void protect(int first, int last) {
-    if (first < 0 || last < first)
-      throw shape_error("tersekv::sequence::protect: [" + std::to_string(first) + ", " + std::to_string(last) +
-                        ") is not a range of positions");
-    ranges_.push_back({first, last});
-  }
+  void protect(int first, int last) { ranges_.push_back(detail::checked_range(first, last)); }
   report_data report() const {
     report_data out;
     add_to(out);

@@ -32,12 +32,20 @@ struct attend_block {
   int rows = 0;
 };
 
+/// Computes where the host cannot read; it brings a container of its own (cache.hpp).
 template <class P>
-concept backend = requires(const P p, void (*work)(int)) {
+concept device_backend = requires {
+  requires P::on_device;
+};
+
+template <class P>
+concept backend = requires(const P p) {
   { p.memory } -> std::convertible_to<std::pmr::memory_resource*>;
   { p.max_bytes } -> std::convertible_to<std::size_t>;
+}
+&&(device_backend<P> || requires(const P p, void (*work)(int)) {
   p.for_each(1, work);
   typename P::scratch;
-};
+});
 
 }  // namespace tersekv

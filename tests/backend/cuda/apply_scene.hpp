@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <tersekv/backend/cuda/apply.cuh>
-#include <tersekv/backend/cuda/list.cuh>
+#include <tersekv/backend/cuda/list_numbers.cuh>
 #include <tersekv/head_rows.hpp>
 
 namespace test {
@@ -140,7 +140,7 @@ class two_heads {
   void compare_list(const kd::apply_batch& batch, const commit_data& c) const {
     const int dk = page_.key_dim, dv = page_.value_dim;
     std::vector<float> keys(at(most * dk)), values(at(most * dv)), k, v;
-    kd::list_rows(page_, batch, keys.data(), values.data(), nullptr);
+    kd::list_numbers(page_, batch, keys.data(), values.data(), nullptr);
     kv::tile_scratch scratch;
     scratch.prepare(dk, dv);
     host_.for_each_tile(page_, scratch, {}, true, [&](const kv::row_tile& tile) {

@@ -227,7 +227,7 @@ struct decode_batch {
     const std::size_t bytes = kd::decode_workspace_bytes(attend, shape.value_dim, most, recorded);
     auto& memory = held.emplace_back(bytes / 16 + 1);
     std::memset(memory.data(), 0xff, memory.size() * 16);
-    kd::decode_attention(page, attend, queries.data(), most, memory.data(), recorded, lists, nullptr);
+    kd::packed_attention(page, attend, queries.data(), most, memory.data(), recorded, lists, nullptr);
     return memory.data();
   }
 

@@ -82,7 +82,7 @@ inline std::size_t decode_workspace_bytes(const attend_shape& shape, int value_d
 /// Leaves  in the workspace what column_mass needs, where `recorded`
 /// Errors  cuda_error
 template <class Page>
-void decode_attention(const Page& page, const attend_shape& shape, const device_query* batch, const decode_limits& most,
+void packed_attention(const Page& page, const attend_shape& shape, const device_query* batch, const decode_limits& most,
                       void* workspace, bool recorded, const page_lists& lists, cuda_stream stream) {
   static_assert(decodes_packed<Page>());
   const decode_workspace room{decode_plan(shape, most), page.value_dim, recorded};
@@ -111,7 +111,7 @@ void decode_attention(const Page& page, const attend_shape& shape, const device_
 }
 
 /// mass[sequence, kv_head, token, row] += the mean over the group's query heads of the row's attention, after
-/// decode_attention with the same arguments. Rows stand as sinks | packed | window | own; tokens from signal_rows on
+/// packed_attention with the same arguments. Rows stand as sinks | packed | window | own; tokens from signal_rows on
 /// are left out.
 template <class Page>
 void column_mass(const Page& page, const attend_shape& shape, const device_query* batch, const decode_limits& most,

@@ -27,11 +27,17 @@ concept has_columns_for_hosts_only = requires(const P p, std::span<float> s, con
 }
 || requires(const P p, std::span<float> s, std::span<const float> k) { p.insert(s, k); };
 
+template <class P>
+concept turns_keys = requires {
+  requires P::renumbers;  // kernels read keys as they are stored
+};
+
 template <class P, class Role>
 inline constexpr bool has_form_for = true;
 template <class P>
 inline constexpr bool has_form_for<P, role::evict> = (scores_rows<P> || works_on_device<P> ||
-                                                      keeps_all_rows_ever<P>)&&!has_columns_for_hosts_only<P>;
+                                                      keeps_all_rows_ever<P>)&&!has_columns_for_hosts_only<P> &&
+                                                     !turns_keys<P>;
 template <class P>
 inline constexpr bool has_form_for<P, role::budget> = works_on_device<P> || requires(const P p, const slot_rows& s) {
   { p.rows_per_head(s) } -> std::same_as<int>;
@@ -42,9 +48,15 @@ inline constexpr bool has_form_for<P, role::merge> = (works_on_device<P> || !P::
 template <class P>
 inline constexpr bool has_form_for<P, role::read> = works_on_device<P> || !P::selects;
 
+/// Roles whose policies stay on the host: what they answer is known before kernels run.
+template <class Role>
+inline constexpr bool on_host_only =
+    std::is_same_v<Role, role::backend> || std::is_same_v<Role, role::share> || std::is_same_v<Role, role::rotary>;
+
 /// Whether kernels can call the policy.
 template <class P>
-inline constexpr bool has_device_form = has_form_for<P, typename P::role>&& std::is_trivially_copyable_v<P>;
+inline constexpr bool has_device_form = on_host_only<typename P::role> ||
+                                        (has_form_for<P, typename P::role> && std::is_trivially_copyable_v<P>);
 
 template <class P>
 struct no_device_form {
@@ -63,6 +75,12 @@ struct device_flaw {
 template <class P, class... Ps>
 struct device_flaw<P, Ps...>
     : std::conditional_t<has_device_form<P>, device_flaw<Ps...>, std::type_identity<no_device_form<P>>> {};
+
+/// The same for a list of policies.
+template <class All>
+struct flaw_on_device;
+template <class... Ps>
+struct flaw_on_device<list<Ps...>> : device_flaw<Ps...> {};
 
 /// True, or false after the compiler said why not.
 template <class... Ps>

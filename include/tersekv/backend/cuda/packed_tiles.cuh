@@ -16,7 +16,7 @@ namespace tersekv::detail {
 /// What kernels on codes take: planes of 2, 4 or 8 bits, groups that are whole heads or multiples of 32 channels.
 template <class Format>
 struct packed_traits {
-  static constexpr bool keys = false, values = false;
+  static constexpr bool keys = false, values = false, by_channel = false;
 };
 
 template <int Bits>

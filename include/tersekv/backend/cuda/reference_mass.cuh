@@ -78,8 +78,7 @@ __global__ void reference_mass_kernel(prompt_mass_arguments<Page> a) {
           q[c] = read_element(step.query.queries, step.query.queries.at(token, query_head) + c) * a.shape.scale *
                  log2_of_e;
         __syncwarp();
-        if constexpr (P == row_part::packed && stored_basis<typename Page::key_format>::turned)
-          turn_query(a.page.keys.turn, q, a.page.key_dim);
+        if (P == row_part::packed) stored_basis<typename Page::key_format>::turn(a.page.keys, q, a.page.key_dim);
         if (!sight.sees(position)) continue;
         float logit =
             (rows.template bias<P>(row) - step.query.log_sum_exp[token * a.shape.kv_heads * group + query_head]) *

@@ -39,6 +39,8 @@ struct device_array {
   TERSEKV_HD std::int64_t at(int row, int head) const { return row * row_stride + head * head_stride; }
 };
 
+inline device_array to_array(const view& x) { return {x.data(), x.type(), x.row_stride(), x.head_stride()}; }
+
 /// One sequence of a batch that attends to one slot.
 struct device_query {
   const device_head* heads;   // [kv_heads] of the slot

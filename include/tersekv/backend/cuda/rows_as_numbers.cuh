@@ -7,6 +7,7 @@
 #pragma once
 #include <tersekv/adapt/through.hpp>
 #include <tersekv/backend/cuda/elements.cuh>
+#include <tersekv/backend/cuda/turn.cuh>
 #include <tersekv/page_format.hpp>
 
 namespace tersekv::detail {
@@ -16,12 +17,17 @@ template <class Format>
 struct stored_basis {
   using format = Format;
   static constexpr bool turned = false;
+  __device__ static void turn(const Format&, float*, int) {}
   TERSEKV_HD static const Format& codes(const Format& f) { return f; }
 };
 template <transform Transform, class Format, bool Keys>
 struct stored_basis<through_format<Transform, Format, Keys>> {
   using format = Format;
   static constexpr bool turned = true;
+  /// A query in shared memory; the whole warp calls.
+  __device__ static void turn(const through_format<Transform, Format, Keys>& f, float* q, int dim) {
+    turn_query(f.turn, q, dim);
+  }
   TERSEKV_HD static const Format& codes(const through_format<Transform, Format, Keys>& f) { return f.inner; }
 };
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a cache on a device and its sequences share: shape, layer plan, policies, page format, memory, pages, scratch.
+// As core.hpp for the CPU.
+#pragma once
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <tersekv/backend/cuda/page_store.cuh>
+#include <tersekv/core.hpp>
+
+namespace tersekv {
+
+template <class Core>
+class device_sequence;
+
+namespace detail {
+
+/// Device memory of one open step; lent by the core, so that steady decoding allocates nothing.
+struct device_workspace {
+  explicit device_workspace(pool& memory)
+      : staged(memory), mass(memory), queries(memory), sums(memory), faults(memory), changes(memory), window(memory),
+        lists(memory), scratch(memory) {}
+  device_buffer<std::byte> staged;    // [slots] keys, values: [n, kv_heads, dim] as the engine wrote them
+  device_buffer<float> mass;          // [layers][kv_heads, signal rows, stride]
+  device_buffer<float> queries;       // [layers][kept queries, query_heads, key_dim]
+  device_buffer<float> sums;          // [n, query_heads] log-sum-exp, where the engine does not ask for it
+  device_buffer<int> faults;          // [slots] keys, values: the first row with a number that is not finite
+  device_buffer<int> changes;         // [slots] as compare_rows writes them
+  device_buffer<float> window;        // what a window of queries needs at a trim
+  device_buffer<std::byte> lists;     // of pages to be read
+  device_buffer<std::byte> scratch;   // of the verb that runs
+  std::vector<float*> mass_of_layer;  // null where a layer did not attend
+  std::int64_t signal_stride = 0;
+  int window_queries = 0;
+  std::size_t bytes() const {
+    return staged.held() + mass.held() + queries.held() + sums.held() + faults.held() + changes.held() + window.held() +
+           lists.held() + scratch.held();
+  }
+};
+
+}  // namespace detail
+
+/// A recipe and its memory, on a device.
+template <class... Policies>
+struct device_core : recipe<Policies...>,
+                     detail::registry<detail::device_workspace, device_sequence<device_core<Policies...>>> {
+  using base = recipe<Policies...>;
+  using workspace = detail::device_workspace;
+  static constexpr bool evicts = !requires { base::evict_type::keeps_all; };
+
+  device_core(const model_shape& wanted, Policies... policies)
+      : base(wanted, std::move(policies)...), resource_(this->backend.stream),
+        memory(resource(), this->format.bytes(), this->backend.max_bytes),
+        pages(memory, this->format.bytes(), this->backend.stream), scratch_(resource(), 0, 0), tables_(scratch_) {
+    std::vector<int> tables;
+    for (int l = 0; l < this->shape.layers; ++l) tables.push_back(this->plan.slot(l));
+    for (int s = 0; s < this->plan.slots(); ++s) tables.push_back(this->plan.retained(s));
+    tables_.renew(tables.size());
+    detail::copy_to_device(tables_.data(), tables.data(), tables_.held(), this->backend.stream);
+  }
+
+  std::unique_ptr<workspace> borrow() {
+    return detail::registry<workspace, device_sequence<device_core>>::borrow(
+        [&] { return std::make_unique<workspace>(scratch_); });
+  }
+
+  const int* slot_of_layer() const { return tables_.data(); }
+  const int* retained() const { return tables_.data() + this->shape.layers; }
+
+ private:
+  std::pmr::memory_resource* resource() { return this->backend.memory ? this->backend.memory : &resource_; }
+  detail::device_resource resource_;
+
+ public:
+  pool memory;  // of rows: pages, windows, columns
+  detail::page_store pages;
+
+ private:
+  pool scratch_;                       // of workspaces
+  detail::device_buffer<int> tables_;  // slot of every layer, then positions that readers of every slot see
+};
+
+}  // namespace tersekv

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pages of all sequences of a cache on a device. Kernels take and drop pages by themselves; how many, the host does
+// not know. It knows how many they may take at most, keeps as many in store, and looks at the real number only when it
+// could run short: the one place where a decoding cache waits for the device, once in many tokens.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include <tersekv/backend/cuda/memory.cuh>
+#include <tersekv/backend/cuda/pages.cuh>
+
+namespace tersekv::detail {
+
+class page_store {
+ public:
+  page_store(pool& memory, std::size_t page_bytes, cuda_stream stream)
+      : memory_(memory), stream_(stream), page_bytes_(page_bytes), free_(memory), freed_(memory), counts_(memory) {}
+
+  /// What kernels get. Valid until the next ensure().
+  device_pool pages() const { return {free_.data(), counts_.data(), freed_.data(), counts_.data() + 1, page_bytes_}; }
+  std::size_t page_bytes() const { return page_bytes_; }
+  /// Changes whenever all commits so far are accounted for: promises made before count no longer.
+  int epoch() const { return epoch_; }
+
+  /// Kernels that are started from now on may take `n` more pages. Where that cannot be promised without looking, all
+  /// promises end, a new epoch begins, and `anew` pages are promised instead: returns true then.
+  /// Errors  capacity_error; nothing has changed then
+  bool ensure(int n, int anew) {
+    const bool looks = n > sure_;
+    if (looks) {
+      const int free = count_free();
+      if (free < anew) grow(free, anew);
+      ++epoch_;
+    }
+    sure_ -= looks ? anew : n;
+    return looks;
+  }
+
+ private:
+  int count_free() {
+    int count = 0;
+    if (counts_.size() > 0) {
+      recycle_pages(pages(), stream_);
+      copy_to_host(&count, counts_.data(), sizeof count, stream_);
+    }
+    sure_ = count;
+    return count;
+  }
+
+  void grow(int free, int n) {
+    const int missing = n - free, ahead = std::max({missing, total_ / 8, 64});
+    int more = ahead;
+    const auto allocate = [&] {
+      return device_buffer<std::byte>(memory_, static_cast<std::size_t>(more) * page_bytes_);
+    };
+    device_buffer<std::byte> slab(memory_);
+    try {
+      slab = allocate();
+    } catch (const capacity_error&) {
+      more = missing;
+      slab = allocate();
+    }
+    const auto total = static_cast<std::size_t>(total_ + more);
+    device_buffer<std::byte*> all_free(memory_, total), all_freed(memory_, total);
+    device_buffer<int> counts(memory_, 2);
+    std::vector<std::byte*> fresh;
+    for (int i = 0; i < more; ++i) fresh.push_back(slab.data() + static_cast<std::size_t>(i) * page_bytes_);
+    const int both[2] = {free + more, 0};
+    slabs_.reserve(slabs_.size() + 1);
+    copy_on_device(all_free.data(), free_.data(), static_cast<std::size_t>(free) * sizeof(std::byte*), stream_);
+    copy_to_device(all_free.data() + free, fresh.data(), fresh.size() * sizeof(std::byte*), stream_);
+    copy_to_device(counts.data(), both, sizeof both, stream_);
+    slabs_.push_back(std::move(slab));
+    free_ = std::move(all_free), freed_ = std::move(all_freed), counts_ = std::move(counts);
+    total_ += more;
+    sure_ = free + more;
+  }
+
+  pool& memory_;
+  cuda_stream stream_;
+  std::size_t page_bytes_;
+  std::vector<device_buffer<std::byte>> slabs_;
+  device_buffer<std::byte*> free_, freed_;  // [total] stacks of pages; freed: not to be taken before they are recycled
+  device_buffer<int> counts_;               // of both
+  int total_ = 0, sure_ = 0, epoch_ = 0;
+};
+
+}  // namespace tersekv::detail

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// A transaction over n new tokens of one sequence on a device; the verbs of step.hpp. Views name device memory. Verbs
+// enqueue work on the backend's stream and do not wait for it; exceptions: change(), and commit(), where numbers are
+// checked (cuda::check_numbers) or a sequence needs more room.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <tersekv/backend/cuda/change.cuh>
+#include <tersekv/backend/cuda/commit_job.cuh>
+#include <tersekv/backend/cuda/layer_attention.cuh>
+#include <tersekv/backend/cuda/stage.cuh>
+#include <tersekv/step_checks.hpp>
+
+namespace tersekv {
+
+template <class Core>
+class device_step {
+ public:
+  device_step(device_sequence<Core>& sequence, int n, step_options options)
+      : sequence_(sequence), core_(*sequence.core_), check_(core_.shape, core_.plan, n, options.question), n_(n),
+        options_(options), slots_(static_cast<std::size_t>(core_.plan.slots())) {
+    sequence.require_closed("step");
+    work_ = core_.borrow();
+    staged_.assign(slots_, 0);
+    work_->faults.at_least(2 * slots_);
+    work_->mass_of_layer.assign(static_cast<std::size_t>(core_.shape.layers), nullptr);
+    work_->signal_stride = sequence.rows_most_ + n;
+    if (Core::needs_logits)
+      work_->mass.at_least(static_cast<std::size_t>(core_.shape.layers * core_.shape.kv_heads) *
+                           static_cast<std::size_t>(detail::signal_rows(n) * work_->signal_stride));
+    sequence.open_ = true;
+  }
+  device_step(const device_step&) = delete;
+  device_step& operator=(const device_step&) = delete;
+  ~device_step() { close(); }
+
+  int tokens() const { return n_; }
+
+  /// As basic_step::append; all rows of a step have elements of one type. Numbers that are not finite are noticed by
+  /// commit.
+  void append(int layer, const view& k, const view& v) {
+    detail::require_open(work_ != nullptr, "append");
+    check_.append(layer, k, v);
+    open_staging(k.type());
+    if (k.type() != type_ || v.type() != type_)
+      throw usage_error("tersekv::step::append: rows of layer " + std::to_string(layer) +
+                        " have elements of another type than those before; on a device a step has one type");
+    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
+    int* faults = work_->faults.data() + 2 * slot;
+    const int heads = core_.shape.kv_heads;
+    if (staged_[slot] != 0) compare(slot, detail::to_array(k), detail::to_array(v));
+    detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
+    detail::stage_rows(detail::to_array(k), keys_[slot], n_, heads, core_.shape.head_dim, faults, stream());
+    detail::stage_rows(detail::to_array(v), values_[slot], n_, heads, core_.shape.value_dim, faults + 1, stream());
+    staged_[slot] = static_cast<unsigned char>(staged_[slot] == 0 ? 1 : 2);
+  }
+
+  /// As basic_step::attend; log_sum_exp is device memory as well.
+  void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
+    detail::require_open(work_ != nullptr, "attend");
+    check_.attend(layer, q, out, log_sum_exp.size());
+    const auto slot = static_cast<std::size_t>(core_.plan.slot(layer));
+    check_.staged(layer, staged_[slot] != 0);
+    open_staging(q.type());
+    const detail::device_query query{sequence_.heads_.data() + static_cast<int>(slot) * core_.shape.kv_heads,
+                                     detail::to_array(q),
+                                     detail::to_array(out),
+                                     log_sum_exp.empty() ? nullptr : log_sum_exp.data(),
+                                     keys_[slot],
+                                     values_[slot],
+                                     sequence_.length_there_.data(),
+                                     n_};
+    detail::layer_attention<Core>(core_, *work_, sequence_, layer, n_).run(query, observed(n_));
+    detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
+  }
+
+  /// As basic_step::change; waits for the device.
+  float change(int layer) const {
+    check_.change(layer);
+    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
+    if (staged_[slot] < 2) return 1.0f;
+    float found[2];  // largest number, largest move
+    detail::copy_to_host(found, work_->changes.data() + 2 * slot, sizeof found, stream());
+    return found[1] == 0 ? 0.0f : found[0] > 0 ? found[1] / found[0] : 1.0f;
+  }
+
+  void commit() { commit(n_); }
+  /// As basic_step::commit. Errors  also value_error: a row that counts is not finite; the step is still open
+  void commit(int accepted) {
+    detail::require_open(work_ != nullptr, "commit");
+    check_.commit(accepted, staged_);
+    if (core_.backend.check_numbers) check_numbers(accepted);
+    if (accepted > 0)
+      detail::device_commit_job<Core>(core_, *work_, sequence_,
+                                      {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode},
+                                      keys_, values_)
+          .run();
+    close();
+  }
+
+ private:
+  cuda_stream stream() const { return core_.backend.stream; }
+  int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
+  void close() noexcept {
+    if (!work_) return;
+    core_.give_back(std::move(work_));
+    sequence_.open_ = false;
+  }
+
+  /// Staged rows of all slots. Zero is what upward readers see in the first pass.
+  void open_staging(element type) {
+    if (!keys_.empty()) return;
+    type_ = type;
+    const model_shape& shape = core_.shape;
+    const auto one = static_cast<std::size_t>(n_ * shape.kv_heads) * (type == element::f32 ? 4u : 2u);
+    const std::size_t key_bytes = one * static_cast<std::size_t>(shape.head_dim);
+    const std::size_t bytes = key_bytes + one * static_cast<std::size_t>(shape.value_dim);
+    std::byte* at = work_->staged.at_least(bytes * slots_);
+    for (std::size_t s = 0; s < slots_; ++s, at += bytes) {
+      keys_.push_back({at, type, shape.kv_heads * shape.head_dim, shape.head_dim});
+      values_.push_back({at + key_bytes, type, shape.kv_heads * shape.value_dim, shape.value_dim});
+    }
+    for (int layer = 0; layer < shape.layers; ++layer)
+      if (core_.plan.reads_upward(layer))
+        return detail::fill_on_device(work_->staged.data(), 0, bytes * slots_, stream());
+  }
+
+  void compare(std::size_t slot, const detail::device_array& k, const detail::device_array& v) {
+    int* to = work_->changes.at_least(2 * slots_) + 2 * slot;
+    detail::fill_on_device(to, 0, 2 * sizeof(int), stream());
+    detail::compare_rows({k, keys_[slot], n_, core_.shape.kv_heads, core_.shape.head_dim, to}, stream());
+    detail::compare_rows({v, values_[slot], n_, core_.shape.kv_heads, core_.shape.value_dim, to}, stream());
+  }
+  void check_numbers(int accepted) const {
+    std::vector<int> faults(2 * slots_);
+    detail::copy_to_host(faults.data(), work_->faults.data(), faults.size() * sizeof(int), stream());
+    for (std::size_t i = 0; i < faults.size(); ++i) {
+      const int token = faults[i] / core_.shape.kv_heads;
+      if (faults[i] == detail::no_fault || token >= accepted) continue;
+      throw value_error(std::string("tersekv::step::commit: ") + (i % 2 == 0 ? "k" : "v") + " of layer " +
+                        std::to_string(core_.plan.writer(static_cast<int>(i / 2))) + " has NaN or infinity in token " +
+                        std::to_string(token) + " of the step, head " +
+                        std::to_string(faults[i] % core_.shape.kv_heads));
+    }
+  }
+
+  device_sequence<Core>& sequence_;
+  Core& core_;
+  detail::step_checks check_;
+  int n_;
+  step_options options_;
+  std::size_t slots_;
+  element type_ = element::f16;
+  std::vector<detail::device_array> keys_, values_;  // [slots] staged
+  std::vector<unsigned char> staged_;                // [slots] 1 = appended, 2 = more than once
+  std::unique_ptr<typename Core::workspace> work_;
+};
+
+}  // namespace tersekv

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recipes on the device against the same recipes on the CPU: rows that leave.
+#include "same_cache.hpp"
+
+namespace kv = tersekv;
+
+TEST_CASE("the first and the newest rows", "[cuda]") {
+  same::cache(2e-2, kv::streaming_llm{.sinks = 4, .recent = 20}, kv::int4<>{});
+}
+TEST_CASE("rows that received most attention", "[cuda]") {
+  same::cache(2e-2, kv::h2o{.heavy = 16, .recent = 8}, kv::int8<>{});
+}
+TEST_CASE("rows that a window of queries looks at, spread over heads", "[cuda]") {
+  same::cache(2e-2, kv::snapkv{.rows = 40, .window = 8}, kv::ada{}, kv::int8<>{});
+}
+TEST_CASE("rows that the newest query looks at", "[cuda]") { same::cache(2e-3, kv::tova{.rows = 24}); }
+TEST_CASE("rows with keys that differ", "[cuda]") {
+  same::cache(2e-2, kv::keydiff{.rows = 24, .recent = 8}, kv::kivi<4, 32, 32>{});
+}
