@@ -50,11 +50,14 @@ __attribute__((no_sanitize("thread"))) inline void thread_body() {
   }
 }
 
-inline void retire(block& b) {
-  for (lane& l : b.lanes) l.fiber.retire();
+inline void retire(std::unique_ptr<block> b) {
+  quiet own;
+  for (lane& l : b->lanes) l.fiber.retire();
+  b.reset();
 }
 
 inline std::unique_ptr<block> make_block(dim3 grid, dim3 threads, std::size_t shared_bytes) {
+  quiet own;  // new memory has no past, and in retire() freeing it is no access
   auto b = std::make_unique<block>();
   b->grid = grid;
   b->threads = threads;
@@ -152,11 +155,11 @@ void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
                       static_cast<unsigned>(at / grid.x / grid.y)});
         count_conflicts(b, count);
         if (blocks.size() > kept + 1) {
-          retire(*blocks.front());
+          retire(std::move(blocks.front()));
           blocks.pop_front();
         }
       }
-      for (const auto& b : blocks) retire(*b);
+      for (auto& b : blocks) retire(std::move(b));
     } catch (const fault&) {
       const std::lock_guard lock(last);
       broken = std::current_exception();

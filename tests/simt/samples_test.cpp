@@ -15,6 +15,8 @@ TEST_CASE("a ring of copies and a merge of blocks add the same numbers under eve
   }
 }
 
+TEST_CASE("blocks that are freed while others run are no race", "[simt]") { CHECK(samples::sum_is_right(5, 20)); }
+
 TEST_CASE("a product on tensor cores equals a plain one under every schedule", "[simt]") {
   for (const simt::options& schedule : simt::schedules) {
     const simt::with settings(schedule);
