@@ -60,6 +60,15 @@ class lender {
     idle_.pop_back();
     return one;
   }
+  /// The one that was given back first: a batch of steps meets the same memory again, step by step.
+  template <class Make>
+  std::unique_ptr<T> borrow_in_turn(Make&& make) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::rotate(idle_.begin(), idle_.begin() + (idle_.empty() ? 0 : 1), idle_.end());
+    }
+    return borrow(make);
+  }
   void give_back(std::unique_ptr<T> one) noexcept {
     const std::lock_guard lock(mutex_);
     try {

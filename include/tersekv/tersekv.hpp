@@ -9,6 +9,7 @@
 #include <tersekv/any_cache.hpp>
 #include <tersekv/backend/backend.hpp>
 #include <tersekv/backend/cpu.hpp>
+#include <tersekv/batch.hpp>
 #include <tersekv/budget/ada.hpp>
 #include <tersekv/budget/pyramid.hpp>
 #include <tersekv/budget/uniform.hpp>

@@ -10,9 +10,9 @@
 #include <memory_resource>
 #include <string_view>
 
+#include <tersekv/backend/cuda/batch.cuh>
 #include <tersekv/backend/cuda/device_form.hpp>
 #include <tersekv/backend/cuda/policies.cuh>
-#include <tersekv/backend/cuda/step.cuh>
 #include <tersekv/tersekv.hpp>
 
 namespace tersekv {

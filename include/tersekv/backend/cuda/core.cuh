@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <tersekv/backend/cuda/page_store.cuh>
+#include <tersekv/backend/cuda/rows.hpp>
+#include <tersekv/backend/cuda/write.cuh>
 #include <tersekv/core.hpp>
 
 namespace tersekv {
@@ -61,8 +63,21 @@ struct device_core : recipe<Policies...>,
   }
 
   std::unique_ptr<workspace> borrow() {
-    return detail::registry<workspace, device_sequence<device_core>>::borrow(
+    return detail::registry<workspace, device_sequence<device_core>>::borrow_in_turn(
         [&] { return std::make_unique<workspace>(scratch_); });
+  }
+
+  /// The descriptions of a batch, in device memory; written where they are new.
+  const detail::device_query* describe_batch(int layer, const std::vector<detail::device_query>& queries) {
+    while (batches_.size() < static_cast<std::size_t>(this->shape.layers)) batches_.emplace_back(scratch_);
+    batch& known = batches_[static_cast<std::size_t>(layer)];
+    if (known.here != queries) {
+      known.there.at_least(queries.size());
+      known.here = queries;
+      detail::write_bytes(known.there.data(), queries.data(), queries.size() * sizeof(detail::device_query),
+                          this->backend.stream);
+    }
+    return known.there.data();
   }
 
   const int* slot_of_layer() const { return tables_.data(); }
@@ -77,7 +92,13 @@ struct device_core : recipe<Policies...>,
   detail::page_store pages;
 
  private:
-  pool scratch_;                       // of workspaces
+  pool scratch_;  // of workspaces
+  struct batch {
+    explicit batch(pool& memory) : there(memory) {}
+    detail::device_buffer<detail::device_query> there;
+    std::vector<detail::device_query> here;
+  };
+  std::vector<batch> batches_;         // [layers] of the last call
   detail::device_buffer<int> tables_;  // slot of every layer, then positions that readers of every slot see
 };
 

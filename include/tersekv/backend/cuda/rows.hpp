@@ -37,6 +37,7 @@ struct device_array {
   element type;
   std::int64_t row_stride, head_stride;
   TERSEKV_HD std::int64_t at(int row, int head) const { return row * row_stride + head * head_stride; }
+  friend bool operator==(const device_array&, const device_array&) = default;
 };
 
 inline device_array to_array(const view& x) { return {x.data(), x.type(), x.row_stride(), x.head_stride()}; }
@@ -49,6 +50,7 @@ struct device_query {
   device_array keys, values;  // the step's own rows [n, kv_heads, dim]
   const int* length;          // position of the first query and of the first own row
   int n;                      // tokens of the step
+  friend bool operator==(const device_query&, const device_query&) = default;
 };
 
 /// What is common to a batch. Query i stands at *length + i and sees positions above its own minus `window` (0 = all)

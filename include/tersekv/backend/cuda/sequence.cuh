@@ -27,6 +27,8 @@ template <class Core>
 class query_window;
 template <class Core>
 class layer_attention;
+template <class Core>
+class batch_attention;
 }  // namespace detail
 
 template <class Core>
@@ -112,6 +114,7 @@ class device_sequence {
   friend class detail::device_commit_job<Core>;
   friend class detail::query_window<Core>;
   friend class detail::layer_attention<Core>;
+  friend class detail::batch_attention<Core>;
 
   device_sequence(const device_sequence& other)
       : core_(other.core_), heads_(core_->memory, other.heads_.size()), piece_(core_->memory, other.piece_.size()),
@@ -242,9 +245,9 @@ class device_sequence {
       described_.resize(layers);
     }
     detail::device_query& known = described_[static_cast<std::size_t>(layer)];
-    if (std::memcmp(&known, &query, sizeof query) != 0) {
+    if (known != query) {
       detail::write_bytes(queries_.data() + layer, &query, sizeof query, stream());
-      std::memcpy(&known, &query, sizeof query);
+      known = query;
     }
     return queries_.data() + layer;
   }

@@ -61,21 +61,9 @@ class device_step {
 
   /// As basic_step::attend; log_sum_exp is device memory as well.
   void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
-    detail::require_open(work_ != nullptr, "attend");
-    check_.attend(layer, q, out, log_sum_exp.size());
-    const auto slot = static_cast<std::size_t>(core_.plan.slot(layer));
-    check_.staged(layer, staged_[slot] != 0);
-    open_staging(q.type());
-    const detail::device_query query{sequence_.heads_.data() + static_cast<int>(slot) * core_.shape.kv_heads,
-                                     detail::to_array(q),
-                                     detail::to_array(out),
-                                     log_sum_exp.empty() ? nullptr : log_sum_exp.data(),
-                                     keys_[slot],
-                                     values_[slot],
-                                     sequence_.length_there_.data(),
-                                     n_};
+    const detail::device_query query = describe(layer, q, out, log_sum_exp);
     detail::layer_attention<Core>(core_, *work_, sequence_, layer, n_).run(query, observed(n_));
-    detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
+    keep_queries(layer, query);
   }
 
   /// As basic_step::change; waits for the device.
@@ -103,12 +91,32 @@ class device_step {
   }
 
  private:
+  friend class detail::batch_attention<Core>;
   cuda_stream stream() const { return core_.backend.stream; }
   int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
   void close() noexcept {
     if (!work_) return;
     core_.give_back(std::move(work_));
     sequence_.open_ = false;
+  }
+
+  detail::device_query describe(int layer, const view& q, const view& out, std::span<float> log_sum_exp) {
+    detail::require_open(work_ != nullptr, "attend");
+    check_.attend(layer, q, out, log_sum_exp.size());
+    const auto slot = static_cast<std::size_t>(core_.plan.slot(layer));
+    check_.staged(layer, staged_[slot] != 0);
+    open_staging(q.type());
+    return {sequence_.heads_.data() + static_cast<int>(slot) * core_.shape.kv_heads,
+            detail::to_array(q),
+            detail::to_array(out),
+            log_sum_exp.empty() ? nullptr : log_sum_exp.data(),
+            keys_[slot],
+            values_[slot],
+            sequence_.length_there_.data(),
+            n_};
+  }
+  void keep_queries(int layer, const detail::device_query& query) {
+    detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
   }
 
   /// Staged rows of all slots. Zero is what upward readers see in the first pass.
