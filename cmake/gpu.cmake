@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -P cmake/gpu.cmake: where an NVIDIA card and nvcc are, builds for this card in build/gpu, without network; runs the
-# tests of kernels, some of them again under compute-sanitizer, and the benchmarks, which write
-# bench/results/<card>.json and .md. A part that fails does not stop the others. The benchmarks get the options of the
-# environment variable TERSEKV_GPU_OPTIONS, such as --quick. Elsewhere: one sentence, and exit code 77 (1 before CMake 3.29,
-# which cannot choose).
+# cmake -P cmake/gpu.cmake: where an NVIDIA card and nvcc are, builds for this card in build/gpu, without network, and runs
+# the tests of kernels, some of them again under compute-sanitizer, and the benchmarks, which write
+# bench/results/<card>.json and .md. A part that fails does not stop the others. From the environment:
+# TERSEKV_GPU_PARTS    some of: tests sanitizer bench
+# TERSEKV_GPU_OPTIONS  of the benchmarks, such as --quick
+# Elsewhere: one sentence, and exit code 77 (1 before CMake 3.29, whose scripts cannot choose).
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/build.cmake)
 
@@ -35,7 +36,7 @@ if(architecture LESS 80)
 endif()
 
 set(FETCHCONTENT_FULLY_DISCONNECTED ON)
-tersekv_build(gpu cuda "gpu_tests" "Eigen3;Catch2;CLI11;nlohmann_json"
+tersekv_build(gpu cuda "gpu_tests;gpu_bench" "Eigen3;Catch2;CLI11;nlohmann_json"
               -DCMAKE_CUDA_COMPILER=${NVCC} -DCMAKE_CUDA_ARCHITECTURES=${architecture}-real
               -DFETCHCONTENT_FULLY_DISCONNECTED=ON -DTERSEKV_EXAMPLES=OFF)
 
@@ -48,10 +49,12 @@ function(run what)
   endif()
 endfunction()
 
-set(tests ${build}/tests/gpu/gpu_tests)
-run("gpu_tests" ${tests})
-find_program(SANITIZER compute-sanitizer HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
-if(SANITIZER)
+function(run_sanitizer)
+  find_program(SANITIZER compute-sanitizer HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
+  if(NOT SANITIZER)
+    message(STATUS "compute-sanitizer is not installed: the tests do not run under it")
+    return()
+  endif()
   set(small "[simt]")  # and the files that run under sanitizers of the CPU too
   file(GLOB files ${root}/tests/backend/cuda/*_test.cpp)
   foreach(file IN LISTS files)
@@ -65,8 +68,27 @@ if(SANITIZER)
     run("compute-sanitizer ${tool}" ${SANITIZER} --tool ${tool} --report-api-errors no --error-exitcode 1
         ${tests} --filenames-as-tags "${small}")
   endforeach()
-else()
-  message(STATUS "compute-sanitizer is not installed: the tests do not run under it")
+  set(problems ${problems} PARENT_SCOPE)
+endfunction()
+
+set(parts $ENV{TERSEKV_GPU_PARTS})
+separate_arguments(parts)
+if(NOT parts)
+  set(parts tests sanitizer bench)
+endif()
+set(tests ${build}/tests/gpu/gpu_tests)
+if("tests" IN_LIST parts)
+  run("gpu_tests" ${tests})
+endif()
+if("sanitizer" IN_LIST parts)
+  run_sanitizer()
+endif()
+if("bench" IN_LIST parts)
+  string(TOLOWER "${card}" name)
+  string(REGEX REPLACE "[^a-z0-9]+" "-" name "${name}")
+  separate_arguments(options NATIVE_COMMAND "$ENV{TERSEKV_GPU_OPTIONS}")
+  run("gpu_bench" ${build}/bench/cuda/gpu_bench --results ${root}/bench/results/${name} ${options})
+  message(STATUS "Results: bench/results/${name}.md, bench/results/${name}.json")
 endif()
 
 if(problems)
