@@ -40,7 +40,7 @@ class decoding_of final : public decoding {
     prepare(group);
     return std::make_unique<graph>(count, [&](int step) {
       const kd::device_query* now = batch(step % copies_);
-      kd::decode_attention(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), mass, {}, stream());
+      kd::packed_attention(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), mass, {}, stream());
       if (mass)
         kd::column_mass(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), {}, mass_->as<float>(),
                         1, mass_stride(), stream());
@@ -55,7 +55,7 @@ class decoding_of final : public decoding {
       return arrays_->out(sequences);
     };
     const auto out = run([&] {
-      kd::decode_attention(rows_.page, logits(shape_, group), batch(0), most(), workspace_->as<char>(), false, {},
+      kd::packed_attention(rows_.page, logits(shape_, group), batch(0), most(), workspace_->as<char>(), false, {},
                            stream());
     });
     const auto right = run([&] {

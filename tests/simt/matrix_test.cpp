@@ -80,10 +80,16 @@ TEST_CASE("tensor cores multiply as loops do, half and bfloat16", "[simt]") {
   for (const bool bfloat16 : {false, true}) {
     const auto numbers = [&](std::size_t n) {
       std::vector<std::uint16_t> bits(n);
-      for (auto& x : bits) x = bfloat16 ? bfloat16_from_float(normal(engine)) : half_from_float(normal(engine));
+      for (auto& x : bits) {
+        const float number = normal(engine);
+        x = bfloat16 ? tersekv::from_float<tersekv::bfloat16>(number).bits
+                     : tersekv::from_float<tersekv::half>(number).bits;
+      }
       return bits;
     };
-    const auto value = [&](std::uint16_t bits) { return bfloat16 ? bfloat16_to_float(bits) : half_to_float(bits); };
+    const auto value = [&](std::uint16_t bits) {
+      return bfloat16 ? tersekv::to_float(tersekv::bfloat16{bits}) : tersekv::to_float(tersekv::half{bits});
+    };
     const auto a = numbers(16 * 16), b = numbers(16 * 8);
     const simt::buffer<std::uint16_t> left(a), right(b);
     const simt::buffer<float> c(16 * 8, 0.5f);

@@ -54,7 +54,7 @@ template <class Evict>
 struct cache_positions : Evict {
   using flaw = std::conditional_t<detail::keeps_all_rows<Evict>(), detail::nothing_leaves<Evict>, no_flaw>;
   using needs = typename detail::needs_and_rotation<Evict>::type;
-  static constexpr std::string_view name = detail::joined_name<Evict::name, detail::cache_positions_suffix>;
+  static constexpr std::string_view name = detail::joined_name<&Evict::name, &detail::cache_positions_suffix>;
   static constexpr bool renumbers = true;
 };
 template <class Evict>

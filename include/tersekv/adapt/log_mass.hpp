@@ -34,7 +34,7 @@ struct log_mass_of_nothing {
 template <class Merge>
 struct log_mass : Merge {
   using flaw = std::conditional_t<Merge::folds, no_flaw, detail::log_mass_of_nothing<Merge>>;
-  static constexpr std::string_view name = detail::joined_name<Merge::name, detail::log_mass_suffix>;
+  static constexpr std::string_view name = detail::joined_name<&Merge::name, &detail::log_mass_suffix>;
   static constexpr bool carries_mass = true;  // the container keeps log p; fold_head::absorb moves it
 };
 template <class Merge>

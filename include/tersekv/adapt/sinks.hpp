@@ -29,7 +29,7 @@ struct sink_tier {
   using value_format = typename Codec::value_format;
   using provides = tersekv::codec_facts<key_format, value_format, Codec::window>;
   static constexpr std::string_view suffix = "@sinks";
-  static constexpr std::string_view name = detail::joined_name<Codec::name, suffix>;
+  static constexpr std::string_view name = detail::joined_name<&Codec::name, &suffix>;
   static constexpr auto structure = detail::joined(detail::structure_of<Codec>(), std::array<int, 1>{N});
   static constexpr int window = Codec::window, sinks = std::max(N, Codec::sinks);
 

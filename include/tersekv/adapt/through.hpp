@@ -85,7 +85,7 @@ struct through {
   using value_format = through_format<Transform, typename Codec::value_format, false>;
   using provides = tersekv::codec_facts<key_format, value_format, Codec::window>;
   static constexpr std::string_view separator = "@";
-  static constexpr std::string_view name = detail::joined_name<Codec::name, separator, Transform::name>;
+  static constexpr std::string_view name = detail::joined_name<&Codec::name, &separator, &Transform::name>;
   static constexpr auto structure = detail::structure_of<Codec>();
   static constexpr int window = Codec::window, sinks = Codec::sinks;
 

@@ -26,13 +26,13 @@ inline constexpr std::string_view keys_prefix = "keys:", values_prefix = "values
 template <class Codec>
 struct keys : Codec {
   using role = tersekv::role::key_codec;
-  static constexpr std::string_view name = detail::joined_name<detail::keys_prefix, Codec::name>;
+  static constexpr std::string_view name = detail::joined_name<&detail::keys_prefix, &Codec::name>;
 };
 
 template <class Codec>
 struct values : Codec {
   using role = tersekv::role::value_codec;
-  static constexpr std::string_view name = detail::joined_name<detail::values_prefix, Codec::name>;
+  static constexpr std::string_view name = detail::joined_name<&detail::values_prefix, &Codec::name>;
 };
 
 /// What the two halves compose to; users write the halves.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names and template numbers of policies that wrap others, joined at compile time: joined_name<Inner::name, suffix>;
+// Names and template numbers of policies that wrap others, joined at compile time: joined_name<&Inner::name, &suffix>;
 // "int4" + "@sinks" -> "int4@sinks", {32} + {4} -> {32, 4}.
 #pragma once
 #include <algorithm>
@@ -9,20 +9,20 @@
 
 namespace tersekv::detail {
 
-template <const std::string_view&... Parts>
+template <const std::string_view*... Parts>
 struct join_names {
   static constexpr auto letters = [] {
-    std::array<char, (Parts.size() + ... + 0)> out{};
+    std::array<char, (Parts->size() + ... + 0)> out{};
     std::size_t n = 0;
     const auto add = [&](std::string_view part) {
       for (const char c : part) out[n++] = c;
     };
-    (add(Parts), ...);
+    (add(*Parts), ...);
     return out;
   }();
   static constexpr std::string_view value{letters.data(), letters.size()};
 };
-template <const std::string_view&... Parts>
+template <const std::string_view*... Parts>
 inline constexpr std::string_view joined_name = join_names<Parts...>::value;
 
 /// The template numbers that a policy states, or none.

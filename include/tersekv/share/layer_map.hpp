@@ -68,7 +68,7 @@ struct layer_map {
       items == 0, detail::map_is_malformed<Map>,
       std::conditional_t<(layer_plan::largest_item(Map.view()) < items), no_flaw, detail::map_is_out_of_range<Map>>>;
   static constexpr std::string_view map = Map.view();
-  static constexpr std::string_view name = detail::joined_name<detail::layer_map_prefix, map>;
+  static constexpr std::string_view name = detail::joined_name<&detail::layer_map_prefix, &map>;
 
   int window = 4096;  // of the readers marked 's'
   int passes = 9;     // over a prompt, at most, where a layer reads one above it
