@@ -41,7 +41,10 @@ class batch_attention {
   void run(int layer, std::span<const view> q, std::span<const view> out) {
     if constexpr (decodes_packed<page>()) {
       std::vector<device_query> queries;
-      for (std::size_t i = 0; i < steps_.size(); ++i) queries.push_back(steps_[i]->describe(layer, q[i], out[i], {}));
+      for (std::size_t i = 0; i < steps_.size(); ++i) {
+        queries.push_back(steps_[i]->describe(layer, q[i], out[i], {}));
+        steps_[i]->look_at(layer, queries.back().queries);
+      }
       const device_query* batch = core_.describe_batch(layer, queries);
       const model_shape& shape = core_.shape;
       const attend_shape about{shape.kv_heads, shape.group(), shape.scale, core_.plan.window(layer),

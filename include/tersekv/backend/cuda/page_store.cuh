@@ -56,7 +56,7 @@ class page_store {
     device_buffer<std::byte> slab(memory_);
     try {
       slab = allocate();
-    } catch (const capacity_error&) {
+    } catch (...) {  // then only what is needed
       more = missing;
       slab = allocate();
     }

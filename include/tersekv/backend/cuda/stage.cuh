@@ -13,7 +13,7 @@ inline constexpr int no_fault = 0x7f7f7f7f;
 template <class Bits>
 struct stage_arguments {
   const Bits* from;                                   // [n, heads, dim]
-  Bits* to;                                           // likewise
+  Bits* to;                                           // likewise; null = only looked at
   std::int64_t from_row, from_head, to_row, to_head;  // strides
   int n, heads, dim;
   unsigned infinity;  // exponent bits
@@ -27,19 +27,19 @@ __global__ void stage_kernel(stage_arguments<Bits> a) {
   if (row >= a.n * a.heads) return;
   const int token = row / a.heads, head = row % a.heads;
   const Bits* from = a.from + token * a.from_row + head * a.from_head;
-  Bits* to = a.to + token * a.to_row + head * a.to_head;
+  Bits* to = a.to ? a.to + token * a.to_row + head * a.to_head : nullptr;
   bool finite = true;
   for (int c = lane_id(); c < a.dim; c += 32) {
     const Bits x = load(from + c);
-    store(to + c, x);
+    if (to) store(to + c, x);
     finite = finite && (x & a.infinity) != a.infinity;
   }
   if (!__all_sync(all_lanes, finite) && lane_id() == 0) atomicMin(a.fault, row);
 }
 
-/// Copies n rows of `heads` heads; elements of both are of one type. *fault becomes token * heads + head of the first
-/// row with a number that is not finite, unless it is smaller already.
-/// Errors  cuda_error
+/// Copies n rows of `heads` heads; elements of both are of one type; without `to.data` nothing is copied. *fault
+/// becomes token * heads + head of the first row with a number that is not finite, unless it is smaller already. Errors
+/// cuda_error
 inline void stage_rows(const device_array& from, const device_array& to, int n, int heads, int dim, int* fault,
                        cuda_stream stream) {
   if (n == 0) return;

@@ -26,7 +26,8 @@ class device_step {
     sequence.require_closed("step");
     work_ = core_.borrow();
     staged_.assign(slots_, 0);
-    work_->faults.at_least(2 * slots_);
+    work_->faults.at_least(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
+    detail::fill_on_device(work_->faults.data(), 0x7f, work_->faults.held(), stream());
     work_->mass_of_layer.assign(static_cast<std::size_t>(core_.shape.layers), nullptr);
     work_->signal_stride = sequence.rows_most_ + n;
     if (Core::needs_logits)
@@ -62,6 +63,7 @@ class device_step {
   /// As basic_step::attend; log_sum_exp is device memory as well.
   void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
     const detail::device_query query = describe(layer, q, out, log_sum_exp);
+    look_at(layer, query.queries);
     detail::layer_attention<Core>(core_, *work_, sequence_, layer, n_).run(query, observed(n_));
     keep_queries(layer, query);
   }
@@ -115,6 +117,14 @@ class device_step {
             sequence_.length_there_.data(),
             n_};
   }
+  /// Queries that are not finite would spoil what policies remember.
+  void look_at(int layer, const detail::device_array& queries) {
+    if (!core_.backend.check_numbers) return;
+    int* fault = work_->faults.data() + 2 * slots_ + layer;
+    detail::fill_on_device(fault, 0x7f, sizeof(int), stream());
+    detail::stage_rows(queries, {nullptr, queries.type, 0, 0}, n_, core_.shape.query_heads, core_.shape.head_dim, fault,
+                       stream());
+  }
   void keep_queries(int layer, const detail::device_query& query) {
     detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
   }
@@ -144,15 +154,19 @@ class device_step {
     detail::compare_rows({v, values_[slot], n_, core_.shape.kv_heads, core_.shape.value_dim, to}, stream());
   }
   void check_numbers(int accepted) const {
-    std::vector<int> faults(2 * slots_);
+    std::vector<int> faults(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
     detail::copy_to_host(faults.data(), work_->faults.data(), faults.size() * sizeof(int), stream());
     for (std::size_t i = 0; i < faults.size(); ++i) {
-      const int token = faults[i] / core_.shape.kv_heads;
+      const bool query = i >= 2 * slots_;
+      const int heads = query ? core_.shape.query_heads : core_.shape.kv_heads, token = faults[i] / heads;
       if (faults[i] == detail::no_fault || token >= accepted) continue;
-      throw value_error(std::string("tersekv::step::commit: ") + (i % 2 == 0 ? "k" : "v") + " of layer " +
-                        std::to_string(core_.plan.writer(static_cast<int>(i / 2))) + " has NaN or infinity in token " +
-                        std::to_string(token) + " of the step, head " +
-                        std::to_string(faults[i] % core_.shape.kv_heads));
+      const int layer = query ? static_cast<int>(i - 2 * slots_) : core_.plan.writer(static_cast<int>(i / 2));
+      throw value_error(std::string("tersekv::step::commit: ") +
+                        (query        ? "q"
+                         : i % 2 == 0 ? "k"
+                                      : "v") +
+                        " of layer " + std::to_string(layer) + " has NaN or infinity in token " +
+                        std::to_string(token) + " of the step, head " + std::to_string(faults[i] % heads));
     }
   }
 
