@@ -230,6 +230,21 @@ struct decode_batch {
     kd::packed_attention(page, attend, queries.data(), most, memory.data(), recorded, lists, nullptr);
     return memory.data();
   }
+  /// As run(), in splits of so many pieces that rings turn. For 64 channels and up to 8 query rows.
+  void run_in_splits(int pieces) {
+    using traits = kd::decode_traits<page_type, 64, 64, 1>;
+    kd::decode_plan plan(attend, most);
+    plan.pieces_of_split = pieces;
+    plan.packed_splits = kd::decode_plan::divide(most.packed, 32 * pieces);
+    std::vector<float> out(plan.parts() * 64, NAN);
+    std::vector<float2> sums(plan.parts(), float2{NAN, NAN});
+    const kd::decode_arguments a{plan, attend, queries.data(), out.data(), sums.data(), {}, {}};
+    const auto heads = static_cast<unsigned>(shape.kv_heads), all = static_cast<unsigned>(most.sequences);
+    kd::launch(kd::decode_kernel<traits>, dim3(static_cast<unsigned>(plan.splits()), heads, all), traits::threads,
+               traits::memory::bytes, nullptr, a);
+    kd::launch(kd::merge_kernel<>, dim3(static_cast<unsigned>(plan.query_rows), heads, all), 128, 0, nullptr,
+               {plan, attend, a.batch, a.out, a.sums, nullptr, {}, 64, page_type::rows / 32});
+  }
 
   /// Which rows of a head token i sees; `listed` asks for packed rows.
   using filter = std::function<bool(int sequence, int head, int packed_row)>;

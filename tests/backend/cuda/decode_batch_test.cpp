@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // sanitizers: asan tsan
-// Decode attention for several sequences at once. At most 17 blocks: the harness frees older ones unordered.
+// Decode attention for several sequences at once, and long splits.
 #include "backend/cuda/decode_batch.hpp"
 
 #include <tersekv/codec/int4.hpp>
@@ -34,5 +34,14 @@ TEST_CASE("a batch of ragged sequences, in any order of threads", "[cuda][decode
     for (const auto& s : batch.sequences) all.insert(all.end(), s.out.begin(), s.out.end());
     if (first.empty()) first = all;
     CHECK(all == first);  // bit for bit
+  }
+}
+
+TEST_CASE("rings turn in long splits", "[cuda][decode]") {
+  for (const auto& schedule : simt::schedules) {
+    const simt::with settings(schedule);
+    batch4 batch({.key_dim = 64, .value_dim = 64, .kv_heads = 1, .group = 1}, {{{.packed = 850}}}, 10);
+    batch.run_in_splits(24);
+    agrees(batch);
   }
 }

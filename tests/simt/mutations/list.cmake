@@ -74,3 +74,31 @@ fault("two lanes store to one address" simt/samples.cuh samples tsan "data race"
       [[* 8 + lane % 4 * 2;]] [[* 8 + lane % 4 / 2 * 4;]])
 fault("words of a fragment in the wrong order" simt/samples.cuh samples plain "wrong result"
       [[{load(column), load(column + 4)}]] [[{load(column + 4), load(column)}]])
+
+# Kernels of the library
+fault("nothing, choice of pages" tersekv/backend/cuda/block.cuh pages tsan "" "" "")
+fault("decode: wait for one piece too few" tersekv/backend/cuda/decode.cuh decode plain "wrong result"
+      [[copy_wait<T::stages - 2>]] [[copy_wait<T::stages - 1>]])
+fault("decode: copies of other lanes" tersekv/backend/cuda/decode.cuh decode tsan "data race"
+      [[__syncwarp();  // the copies]] [[// the copies]])
+fault("decode: numbers refilled while they are read" tersekv/backend/cuda/decode.cuh decode tsan "data race"
+      [[__syncwarp();  // all lanes have read]] [[// all lanes have read]])
+fault("merge: splits without rows" tersekv/backend/cuda/merge.cuh decode plain "wrong result"
+      [[if (extent.has(s))]] [[if (s >= 0)]])
+fault("prompt: tile refilled while it is read" tersekv/backend/cuda/prompt.cuh prompt tsan "data race"
+      [[__syncthreads();  // all warps]] [[// all warps]])
+fault("apply: counts of warps overwritten" tersekv/backend/cuda/block.cuh apply tsan "data race"
+      [[__syncthreads();
+  return rank;]] [[return rank;]])
+fault("compact: one row too many for a page" tersekv/backend/cuda/compact.cuh apply asan "use-after-poison"
+      [[live && rank < wanted)]] [[live && rank <= wanted)]])
+fault("apply: page of a fork written in place" tersekv/backend/cuda/head_writer.cuh apply plain "wrong result"
+      [[is_alone(mine) ? nullptr]] [[mine != nullptr ? nullptr]])
+fault("select: digits counted before bins are empty" tersekv/backend/cuda/block.cuh pages tsan "data race"
+      [[s->bins[b] = 0;
+    __syncthreads();]] [[s->bins[b] = 0;]])
+fault("quest: queries overwritten while they are read" tersekv/backend/cuda/choose_pages.cuh pages tsan "data race"
+      [[__syncthreads();
+    for (int i]] [[for (int i]])
+fault("quest: shuffle of some lanes" tersekv/read/quest.cuh pages plain "has ended|deadlock|different"
+      [[i - octet < count]] [[i < count]])
