@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Each kernel header alone: silent under nvcc; under a compiler that knows no CUDA one error, which names the remedy.
+# Each kernel header alone: silent under nvcc, for the device; under a compiler that knows no CUDA one error, which names the remedy.
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/compile.cmake)
 
 file(GLOB_RECURSE headers RELATIVE ${include}/tersekv ${include}/tersekv/*.cuh)
 set(flags)
 if(COMPILER STREQUAL "nvcc")
-  set(flags -arch=sm_80)
+  set(flags -arch=sm_80 -ptx)  # a third of the time that the host's compiler takes too
 endif()
 set(bad 0)
 foreach(header IN LISTS headers)

@@ -4,7 +4,6 @@
 #include "catch.hpp"
 #include "commit_scene.hpp"
 
-#include <tersekv/adapt/cache_positions.hpp>
 #include <tersekv/budget/ada.cuh>
 #include <tersekv/budget/pyramid.hpp>
 #include <tersekv/budget/uniform.hpp>
@@ -116,7 +115,6 @@ TEST_CASE("kernels let the same rows go as the CPU, whatever the policy", "[cuda
   in_many_scenes(kv::observed_attention{.rows = 11, .recent = 3}, kv::uniform{}, 3);
   in_many_scenes(kv::random_eviction{.rows = 11, .recent = 3, .seed = 5}, kv::uniform{}, 4);
   in_many_scenes(kv::keydiff{.rows = 11, .recent = 3}, kv::uniform{}, 5);
-  in_many_scenes(kv::cache_positions<kv::h2o>{{.heavy = 6, .recent = 4}}, kv::uniform{}, 6);
   in_many_scenes(kv::full{}, kv::uniform{}, 7);
 }
 

@@ -27,8 +27,8 @@ function(fault what header program build found text becomes)
   file(WRITE ${WORK}/${header} "${source}")
 
   set(object ${WORK}/${program}.o)
-  set(compile ${LAUNCHER} ${own} -std=c++20 -O0 -g1 -DTERSEKV_SIMT ${flags_${build}} -I${WORK} -I${include} -I${CMAKE_CURRENT_LIST_DIR} -I${tests}
-              -isystem ${eigen} -c ${CMAKE_CURRENT_LIST_DIR}/${program}.cpp -o ${object})
+  set(compile ${LAUNCHER} ${own} -std=c++20 -O0 -g1 -DTERSEKV_SIMT ${flags_${build}} -I${WORK} -I${include}
+              -I${CMAKE_CURRENT_LIST_DIR} -I${tests} -isystem ${eigen} -c ${CMAKE_CURRENT_LIST_DIR}/${program}.cpp -o ${object})
   set(link ${own} ${flags_${build}} -pthread ${object} -o ${WORK}/${program})
   foreach(command compile link)
     execute_process(COMMAND ${${command}} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)

@@ -41,20 +41,35 @@ struct device_workspace {
   }
 };
 
+/// The memory of a cache: a base, so that it outlives all that was taken from it.
+struct device_memory {
+  device_memory(cuda_stream stream, std::pmr::memory_resource* wanted, std::size_t page_bytes, std::size_t max_bytes)
+      : resource_(stream), memory(wanted ? wanted : &resource_, page_bytes, max_bytes),
+        scratch(wanted ? wanted : &resource_, 0, 0) {}
+
+ private:
+  device_resource resource_;
+
+ public:
+  pool memory;   // of rows: pages, windows, columns
+  pool scratch;  // of workspaces
+};
+
 }  // namespace detail
 
 /// A recipe and its memory, on a device.
 template <class... Policies>
 struct device_core : recipe<Policies...>,
+                     detail::device_memory,
                      detail::registry<detail::device_workspace, device_sequence<device_core<Policies...>>> {
   using base = recipe<Policies...>;
   using workspace = detail::device_workspace;
   static constexpr bool evicts = !requires { base::evict_type::keeps_all; };
 
   device_core(const model_shape& wanted, Policies... policies)
-      : base(wanted, std::move(policies)...), resource_(this->backend.stream),
-        memory(resource(), this->format.bytes(), this->backend.max_bytes),
-        pages(memory, this->format.bytes(), this->backend.stream), scratch_(resource(), 0, 0), tables_(scratch_) {
+      : base(wanted, std::move(policies)...),
+        device_memory(this->backend.stream, this->backend.memory, this->format.bytes(), this->backend.max_bytes),
+        pages(memory, this->format.bytes(), this->backend.stream), tables_(scratch) {
     std::vector<int> tables;
     for (int l = 0; l < this->shape.layers; ++l) tables.push_back(this->plan.slot(l));
     for (int s = 0; s < this->plan.slots(); ++s) tables.push_back(this->plan.retained(s));
@@ -64,12 +79,12 @@ struct device_core : recipe<Policies...>,
 
   std::unique_ptr<workspace> borrow() {
     return detail::registry<workspace, device_sequence<device_core>>::borrow_in_turn(
-        [&] { return std::make_unique<workspace>(scratch_); });
+        [&] { return std::make_unique<workspace>(scratch); });
   }
 
   /// The descriptions of a batch, in device memory; written where they are new.
   const detail::device_query* describe_batch(int layer, const std::vector<detail::device_query>& queries) {
-    while (batches_.size() < static_cast<std::size_t>(this->shape.layers)) batches_.emplace_back(scratch_);
+    while (batches_.size() < static_cast<std::size_t>(this->shape.layers)) batches_.emplace_back(scratch);
     batch& known = batches_[static_cast<std::size_t>(layer)];
     if (known.here != queries) {
       known.there.at_least(queries.size());
@@ -83,16 +98,9 @@ struct device_core : recipe<Policies...>,
   const int* slot_of_layer() const { return tables_.data(); }
   const int* retained() const { return tables_.data() + this->shape.layers; }
 
- private:
-  std::pmr::memory_resource* resource() { return this->backend.memory ? this->backend.memory : &resource_; }
-  detail::device_resource resource_;
-
- public:
-  pool memory;  // of rows: pages, windows, columns
   detail::page_store pages;
 
  private:
-  pool scratch_;  // of workspaces
   struct batch {
     explicit batch(pool& memory) : there(memory) {}
     detail::device_buffer<detail::device_query> there;
