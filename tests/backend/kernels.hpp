@@ -370,7 +370,8 @@ class packed_rows {
     on_.attend(rows, aligned(query), first, last, source, see.data(), to.ref(), record);
   }
   /// All rows at once.
-  state attend(const float* q, int rows, const std::vector<kd::sight>& see, const kd::weight_record& record = {}) const {
+  state attend(const float* q, int rows, const std::vector<kd::sight>& see,
+               const kd::weight_record& record = {}) const {
     state out(rows, on_.value_dim);
     attend(out, query(q, rows), rows, 0, pieces(), see, record);
     return out;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attends one head's packed pages, so that an emulator may count instructions: count <codec> <rows>. Four query heads to
-// a KV head, 128 channels. Without arguments: the codecs, one per line.
+// Attends one head's packed pages, so that an emulator may count instructions: count <codec> <rows>. Four query heads
+// to a KV head, 128 channels. Without arguments: the codecs, one per line.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -63,9 +63,12 @@ struct {
   const char* name;
   void (*attend)(int);
 } const codecs[] = {
-    {"int4_per_row", attend<kv::symmetric<4, 0>>}, {"int4_minimum_per_row", attend<kv::int4<0>>},
-    {"q4_0", attend<kv::q4_0>},                    {"int4_groups_of_32", attend<kv::int4<32>>},
-    {"int8", attend<kv::int8<>>},                  {"f16", attend<kv::dense<kv::half>>},
+    {"int4_per_row", attend<kv::symmetric<4, 0>>},
+    {"int4_minimum_per_row", attend<kv::int4<0>>},
+    {"q4_0", attend<kv::q4_0>},
+    {"int4_groups_of_32", attend<kv::int4<32>>},
+    {"int8", attend<kv::int8<>>},
+    {"f16", attend<kv::dense<kv::half>>},
     {"2_bits_per_row", attend<kv::affine<2, 0>>},
 };
 
