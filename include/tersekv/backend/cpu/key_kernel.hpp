@@ -62,6 +62,11 @@ TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes
     for (; c + Known <= last; c += Known) add(std::integral_constant<int, Known>{}, c, Known);
   for (; c < last; c += chunk) add(std::integral_constant<int, 0>{}, c, std::min(chunk, last - c));
 }
+/// Asks for what stands `ahead` bytes behind these scales: `lines` lines, `apart` numbers from one to the next.
+TERSEKV_INLINE void prefetch_scales(const half* scales, int lines, int apart, std::ptrdiff_t ahead) {
+  const auto* at = reinterpret_cast<const std::byte*>(scales) + ahead;
+  for (int i = 0; i < lines; ++i) simd::prefetch(at + static_cast<std::ptrdiff_t>(i) * apart * 2);
+}
 /// A whole chunk, where that is little code.
 template <class Grid, class P>
 inline constexpr int known_chunk = integer_query<Grid>::template chunk<P>() <= simd::written_out
@@ -165,6 +170,8 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
         const half* steps = reinterpret_cast<const half*>(piece.tile + steps_at) + piece.first;
         const half* lows = reinterpret_cast<const half*>(piece.tile + lows_at) + piece.first;
         float* to = s + i * piece_rows;
+        prefetch_scales(steps, groups, k.rows, piece.ahead);
+        if constexpr (Grid::numbers > 1) prefetch_scales(lows, groups, k.rows, piece.ahead);
         for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
           simd::f32 sum[L][R], step[L];
           each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = simd::zero(); });
@@ -232,6 +239,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         ++last;
       const half* steps = reinterpret_cast<const half*>(piece.tile + format::steps_at(k.rows, k.dim)) + span * k.dim;
       const half* lows = reinterpret_cast<const half*>(piece.tile + format::lows_at(k.rows, k.dim)) + span * k.dim;
+      for (const half* scales : {steps, lows}) prefetch_scales(scales, (k.dim + 31) / 32, 32, piece.ahead);
       for (int c = 0; c < k.dim; c += folded) {
         folded_query<R> f;
         f.fold(q + c, padded(k.dim), steps + c, lows + c, std::min(folded, k.dim - c));

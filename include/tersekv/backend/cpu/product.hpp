@@ -53,9 +53,12 @@ struct quad_codes {
     each<n>([&](auto i) TERSEKV_INLINED {
       constexpr int unit = Step::value * n + i;
       u[Unit + i] = simd::load_raw(from + unit * line);
-      // Two vectors of 8 lanes share a line: each asks for every other one.
-      if constexpr (simd::lanes == block_lanes || (simd::lanes == 8 && unit % 2 == 0))
+      // Two vectors of 8 lanes share a line: of two lines the first vector asks for the first, the second for the
+      // other.
+      if constexpr (simd::lanes == block_lanes)
         simd::prefetch(from + unit * line + ahead);
+      else if constexpr (simd::lanes == 8 && unit % 2 == 0)
+        simd::prefetch(from + unit * line + line / 2 + ahead);
     });
     if constexpr (Low + w < Grid::bits) load_planes<Low + w, Unit + n>(u, at, ahead, depth, q, step);
   }

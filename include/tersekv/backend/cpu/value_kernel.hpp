@@ -69,6 +69,10 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     for (int i = 0; i < v.count; i += weight_pieces) {
       const row_weights<R> x(p + i * piece_rows, std::min(weight_pieces, v.count - i), sum);
       group_rows at(v, i, out);
+      for (int k = 0; k < at.pieces(); ++k) {
+        prefetch_scales(at.step[k], groups, v.rows, at.ahead[k]);
+        if constexpr (Grid::numbers > 1) prefetch_scales(at.low[k], groups, v.rows, at.ahead[k]);
+      }
       for (int g = 0; g < groups; ++g, at.next(group, v.rows)) {
         if constexpr (may_be_narrow<Grid>)
           if (add_group<simd::narrow>(at, group, x, constant[g], stride)) continue;
