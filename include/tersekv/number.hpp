@@ -73,11 +73,13 @@ TERSEKV_HD constexpr half from_float<half>(float x) {
   return {static_cast<std::uint16_t>(sign | (a >> 13))};
 }
 
-/// a * b, rounded on its own: device compilers would make one operation of it and an addition that follows, and then
-/// codes and decoded numbers would depend on the processor.
+/// a * b, rounded on its own: compilers would make one operation of it and an addition that follows, where there is
+/// one, and then codes and decoded numbers would depend on the processor.
 TERSEKV_HD inline float product(float a, float b) {
 #if defined(__CUDA_ARCH__)
   return __fmul_rn(a, b);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, -0.0f);  // the same number; loops with it are still vectorised
 #else
   return a * b;
 #endif

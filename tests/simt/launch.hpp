@@ -22,7 +22,7 @@
 namespace simt {
 
 // Of a block, on sm_90; with some room for what AddressSanitizer wants between regions.
-inline constexpr std::size_t largest_shared = 227 * 1024 + (address_sanitizer ? 1024 : 0);
+inline constexpr std::size_t largest_shared = 99 * 1024 + (address_sanitizer ? 1024 : 0);  // sm_86 and sm_89
 inline constexpr unsigned most_threads = 1024;
 
 /// After the kernel: the thread that runs next.
@@ -126,7 +126,7 @@ template <class Call>
 void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
   if (std::size_t{threads.x} * threads.y * threads.z - 1 >= most_threads)
     throw fault("launch: 1 to 1024 threads a block");
-  if (shared_bytes > largest_shared) throw fault("launch: a block has no more than 227 KB");
+  if (shared_bytes > largest_shared) throw fault("launch: a block has no more than 99 KB");
   if (grid.x == 0 || grid.y - 1 >= 65535 || grid.z - 1 >= 65535) throw fault("launch: blocks out of range");
   const auto blocks_in_order = block_order(std::uint64_t{grid.x} * grid.y * grid.z);
   std::atomic<std::size_t> next{0};

@@ -85,8 +85,10 @@ struct hadamard {
           }
   }
   static void eight(float* x, float scale) {
-    const float a0 = x[0] * scale, a1 = x[1] * scale, a2 = x[2] * scale, a3 = x[3] * scale;
-    const float a4 = x[4] * scale, a5 = x[5] * scale, a6 = x[6] * scale, a7 = x[7] * scale;
+    const float a0 = product(x[0], scale), a1 = product(x[1], scale);
+    const float a2 = product(x[2], scale), a3 = product(x[3], scale);
+    const float a4 = product(x[4], scale), a5 = product(x[5], scale);
+    const float a6 = product(x[6], scale), a7 = product(x[7], scale);
     const float b0 = a0 + a4, b1 = a1 + a5, b2 = a2 + a6, b3 = a3 + a7;
     const float b4 = a0 - a4, b5 = a1 - a5, b6 = a2 - a6, b7 = a3 - a7;
     const float c0 = b0 + b2, c1 = b1 + b3, c2 = b0 - b2, c3 = b1 - b3;

@@ -11,6 +11,7 @@
 #include <tersekv/codec/ggml_q8_0.hpp>
 #include <tersekv/codec/int4.hpp>
 #include <tersekv/codec/int8.hpp>
+#include <tersekv/codec/keys_values.hpp>
 #include <tersekv/codec/kivi.hpp>
 #include <tersekv/codec/symmetric.hpp>
 
@@ -76,4 +77,13 @@ TEST_CASE("decode attention over keys with a grid per channel", "[cuda][decode]"
 TEST_CASE("decode attention over 16-bit numbers", "[cuda][decode]") {
   all_kinds<kv::dense<kv::half>>("f16", 16);
   all_kinds<kv::dense<kv::bfloat16>>("bf16", 16);
+}
+TEST_CASE("decode attention over long rows of numbers fits every GPU", "[cuda][decode]") {
+  for (const auto& [k, v] : {std::pair(96, 96), std::pair(128, 128), std::pair(192, 128), std::pair(256, 256)})
+    for (const int group : {4, 16}) {
+      const batch_shape shape{.key_dim = k, .value_dim = v, .kv_heads = 1, .group = group};
+      keeps_its_promise<kv::dense<kv::half>>("f16", 16, shape, {{{.sinks = 3, .packed = 300, .window = 5}}});
+    }
+  keeps_its_promise<kv::keys_values<kv::int8<0>, kv::dense<kv::half>>>(
+      "int8 and f16", 8, {.key_dim = 256, .value_dim = 256, .kv_heads = 1}, {{{.packed = 300, .window = 5}}});
 }

@@ -143,7 +143,7 @@ std::size_t apply_workspace(const Page& page, int heads) {
 template <class Page, int Columns, bool Biased>
 void apply_rows(const Page& page, const device_pool& pool, const apply_batch& batch, void* workspace,
                 cuda_stream stream) {
-  static_assert(apply_memory<Page>::device_bytes <= 99 * 1024);
+  static_assert(apply_memory<Page>::device_bytes <= shared_everywhere);
   const bool fits = apply_workspace(page, 1) == 0;
   launch(apply_kernel<Page, Columns, Biased>, static_cast<unsigned>(batch.heads()), apply_threads,
          apply_memory<Page>::bytes, stream,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decode attention: a few queries over packed pages and the rows that are numbers, straight from their bytes.
 //
-// Grid: splits x (KV heads * passes of 8 N query rows) x sequences. A block's four warps are on their own: each takes
-// every fourth piece of 32 rows through its own ring in shared memory, and keeps its own running softmax; the block
-// adds up, and merge.cuh adds up blocks. Formats and fragments: packed_products.cuh, half_products.cuh.
+// Grid: splits x (KV heads * passes of 8 N query rows) x sequences. A block's warps (4; fewer where rows are long) are
+// on their own: each takes its share of the pieces of 32 rows through its own ring in shared memory, and keeps its own
+// running softmax; the block adds up, and merge.cuh adds up blocks. Formats and fragments: packed_products.cuh,
+// half_products.cuh.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,7 @@
 
 namespace tersekv::detail {
 
-/// Pieces first .. last of the packed rows, every fourth of them.
+/// Pieces first .. last of the packed rows, each warp every so manyth of them.
 template <class T>
 __device__ void attend_packed(const decode_block<T>& block, int first, int last) {
   const decode_arguments& a = block.a;
@@ -95,7 +96,7 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
   block.template leave<typename T::values>(state);
 }
 
-/// Pieces first .. last of the rows that are numbers, every fourth of them.
+/// Pieces first .. last of the rows that are numbers, likewise.
 template <class T>
 __device__ void attend_numbers(const decode_block<T>& block, int first, int last) {
   const decode_arguments& a = block.a;

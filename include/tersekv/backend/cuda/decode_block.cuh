@@ -52,7 +52,7 @@ struct decode_format<dense_format<Number>> {
 /// Kernels of one page format: KD, VD channels, 8 N query rows at a time.
 template <class Page, int KD, int VD, int N_>
 struct decode_traits {
-  static constexpr int N = N_, key_dim = KD, value_dim = VD, warps = tuning::decode_warps, threads = 32 * warps;
+  static constexpr int N = N_, key_dim = KD, value_dim = VD;
   static constexpr int pieces_of_page = Page::rows / 32;
   using key_format = decode_format<typename Page::key_format>;
   using value_format = decode_format<typename Page::value_format>;
@@ -77,9 +77,22 @@ struct decode_traits {
   static constexpr int state_bytes = 8 * N * (VD + 2) * 4;
   static constexpr int most(int a, int b) { return a > b ? a : b; }
   static constexpr int warp_bytes = (most(stages * stage_bytes, most(half_room, state_bytes)) + 511) / 512 * 512;
-  using memory =
-      shared_layout<region<uint4, std::size_t{warps} * warp_bytes / 16>, region<float, std::size_t{8} * N * KD>,
+  template <int Warps>
+  using memory_of =
+      shared_layout<region<uint4, std::size_t{Warps} * warp_bytes / 16>, region<float, std::size_t{8} * N * KD>,
                     region<float, std::size_t{8} * N>, region<sight_range, std::size_t{8} * N>>;
+
+  /// Long rows: fewer warps, so that a block fits everywhere.
+  template <int Warps>
+  static constexpr int fitting() {
+    if constexpr (Warps > 1 && memory_of<Warps>::device_bytes > shared_everywhere)
+      return fitting<Warps / 2>();
+    else
+      return Warps;
+  }
+  static constexpr int warps = fitting<tuning::decode_warps>(), threads = 32 * warps;
+  using memory = memory_of<warps>;
+  static_assert(memory::device_bytes <= shared_everywhere);
 };
 
 /// What all functions of a block know.

@@ -64,7 +64,8 @@ __device__ void load_queries(warp_queries& to, const step_view& step, const atte
     TERSEKV_UNROLL
     for (int i = 0; i < D / 32; ++i) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     largest = warp_reduce(largest, [](float a, float b) { return a > b ? a : b; });
-    const std::uint32_t exponent = __float_as_uint(largest) & 0x7f800000u;
+    std::uint32_t exponent = __float_as_uint(largest) & 0x7f800000u;
+    if (exponent > 253u << 23) exponent = 253u << 23;  // what follows has an inverse
     const float factor = exponent == 0 ? 1.0f : __uint_as_float(exponent);
     const float inverse = exponent == 0 ? 1.0f : __uint_as_float((254u << 23) - exponent);
     TERSEKV_UNROLL

@@ -25,6 +25,9 @@ __device__ __forceinline__ std::byte* shared_base() {
 }
 #endif
 
+/// What a block may have on every GPU from sm_80 on: sm_86 and sm_89 have the least.
+inline constexpr std::size_t shared_everywhere = 99 * 1024;
+
 /// N elements of T.
 template <class T, std::size_t N>
 struct region {
