@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tersekv/backend/cuda/decode_launch.cuh>
+#include <tersekv/codec/int4.hpp>
 #include <tersekv/read/read_all.hpp>
 
 #include "catch.hpp"
@@ -313,5 +314,12 @@ struct decode_batch {
     return e;
   }
 };
+
+/// For tests that are not about codecs.
+using batch4 = decode_batch<kv::int4<32>>;
+inline void agrees(const batch4& batch, const batch4::filter& listed = {}) {
+  const errors e = batch.compare(listed);
+  CHECK(e.kernel <= e.codec / 64 + 1e-6 * e.output);
+}
 
 }  // namespace test

@@ -3,22 +3,9 @@
 // Decode attention for several sequences at once, and long splits.
 #include "backend/cuda/decode_batch.hpp"
 
-#include <tersekv/codec/int4.hpp>
-
 #include "simt/schedules.hpp"
 
 using namespace test;
-
-namespace {
-
-using batch4 = decode_batch<kv::int4<32>>;
-
-void agrees(const batch4& batch, const batch4::filter& listed = {}) {
-  const errors e = batch.compare(listed);
-  CHECK(e.kernel <= e.codec / 64 + 1e-6 * e.output);
-}
-
-}  // namespace
 
 TEST_CASE("a batch of ragged sequences, in any order of threads", "[cuda][decode]") {
   const std::vector<std::vector<head_shape>> heads = {{{.packed = 300}, {}},

@@ -3,20 +3,7 @@
 // Decode attention over lists of pages, and what it leaves for policies.
 #include "backend/cuda/decode_batch.hpp"
 
-#include <tersekv/codec/int4.hpp>
-
 using namespace test;
-
-namespace {
-
-using batch4 = decode_batch<kv::int4<32>>;
-
-void agrees(const batch4& batch, const batch4::filter& listed = {}) {
-  const errors e = batch.compare(listed);
-  CHECK(e.kernel <= e.codec / 64 + 1e-6 * e.output);
-}
-
-}  // namespace
 
 TEST_CASE("lists of pages, and attention mass", "[cuda][decode]") {
   for (const bool listed : {false, true}) {

@@ -3,20 +3,15 @@
 // Which rows decode attention meets: of any number, hidden ones, with biases; any number of query heads.
 #include "backend/cuda/decode_batch.hpp"
 
-#include <tersekv/codec/int4.hpp>
-
 using namespace test;
 
 namespace {
-
-using batch4 = decode_batch<kv::int4<32>>;
 
 void agrees(const batch_shape& shape, const std::vector<std::vector<head_shape>>& heads) {
   batch4 batch(shape, heads, 5);
   CAPTURE(shape.group, shape.tokens, shape.window, shape.key_dim, shape.sees_self);
   batch.run();
-  const errors e = batch.compare();
-  CHECK(e.kernel <= e.codec / 64 + 1e-6 * e.output);
+  test::agrees(batch);
 }
 std::vector<std::vector<head_shape>> one(const head_shape& h) { return {{h}}; }
 
