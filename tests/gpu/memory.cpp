@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu/memory.hpp"
 
-#include <bit>
+#include "gpu/heap.hpp"
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <mutex>
 #include <new>
 
 #include <cuda_runtime_api.h>
@@ -13,57 +14,49 @@
 namespace gpu {
 namespace {
 
-/// Blocks of powers of two, each behind a header with its size; kept for those who ask for the same size again.
-class pool {
- public:
-  bool open() {
-    if (cudaHostAlloc(reinterpret_cast<void**>(&begin_), bytes, cudaHostAllocMapped) != cudaSuccess) return false;
-    end_ = begin_ + bytes;
-    free_ = begin_;
-    return true;
-  }
-  bool is_open() const { return begin_ != nullptr; }
-  bool has(void* p) const { return p >= begin_ && p < end_; }
+constexpr std::size_t heap_bytes = std::size_t{1} << 30;
 
-  void* take(std::size_t n) {
-    const auto size = static_cast<int>(std::bit_width(n + header - 1));
-    const std::lock_guard lock(one_);
-    std::byte* block = spare_[size];
-    if (block) {
-      spare_[size] = *reinterpret_cast<std::byte**>(block + header);
-    } else {
-      block = free_;
-      if ((std::size_t{1} << size) > static_cast<std::size_t>(end_ - free_)) return nullptr;
-      free_ += std::size_t{1} << size;
-      *reinterpret_cast<int*>(block) = size;
-    }
-    return block + header;
-  }
-  void give_back(void* p) {
-    const std::lock_guard lock(one_);
-    std::byte* block = static_cast<std::byte*>(p) - header;
-    std::byte*& first = spare_[*reinterpret_cast<int*>(block)];
-    *static_cast<std::byte**>(p) = first;
-    first = block;
-  }
+/// Null until open_memory(). Never destroyed: memory comes back until the program has ended.
+constinit heap* memory = nullptr;
 
- private:
-  static constexpr std::size_t bytes = std::size_t{1} << 30, header = 256;  // cudaMalloc aligns to as much
-  std::byte *begin_ = nullptr, *end_ = nullptr, *free_ = nullptr;
-  std::byte* spare_[64] = {};
-  std::mutex one_;
+struct heap_is_used_up : std::bad_alloc {
+  const char* what() const noexcept override {
+    return "std::bad_alloc: the 1 GiB that tests and GPU share is used up (heap_bytes in tests/gpu/memory.cpp)";
+  }
 };
-constinit pool memory;
+
+void* take(std::size_t n, std::size_t alignment) {
+  if (memory) {
+    if (void* p = memory->take(n, alignment)) return p;
+    throw heap_is_used_up();
+  }
+  if (void* p = std::aligned_alloc(alignment, (std::max<std::size_t>(n, 1) + alignment - 1) / alignment * alignment))
+    return p;
+  throw std::bad_alloc();
+}
+void give_back(void* p) noexcept {
+  if (memory && memory->has(p))
+    memory->give_back(p);
+  else
+    std::free(p);
+}
 
 }  // namespace
 
-bool open_memory() { return memory.open(); }
+const char* open_memory() {
+  std::byte* begin = nullptr;
+  const cudaError_t code = cudaHostAlloc(reinterpret_cast<void**>(&begin), heap_bytes, cudaHostAllocMapped);
+  if (code != cudaSuccess) return cudaGetErrorString(code);
+  alignas(heap) static std::byte place[sizeof(heap)];
+  memory = ::new (static_cast<void*>(place)) heap(begin, heap_bytes);
+  return nullptr;
+}
 
 int on_own_stack(int (*f)()) {
-  constexpr std::size_t bytes = std::size_t{64} << 20;
+  constexpr std::size_t bytes = std::size_t{64} << 20, page = 4096;
   pthread_attr_t with_stack;
   pthread_attr_init(&with_stack);
-  pthread_attr_setstack(&with_stack, memory.take(bytes), bytes);
+  pthread_attr_setstack(&with_stack, memory->take(bytes, page), bytes);
   pthread_t thread;
   int result = 1;
   struct call {
@@ -81,14 +74,10 @@ int on_own_stack(int (*f)()) {
 
 }  // namespace gpu
 
-void* operator new(std::size_t n) {
-  if (void* p = gpu::memory.is_open() ? gpu::memory.take(n) : std::malloc(n)) return p;
-  throw std::bad_alloc();
-}
-void operator delete(void* p) noexcept {
-  if (gpu::memory.has(p))
-    gpu::memory.give_back(p);
-  else
-    std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept { operator delete(p); }
+// The forms for arrays and those with std::nothrow call these.
+void* operator new(std::size_t n) { return gpu::take(n, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
+void* operator new(std::size_t n, std::align_val_t a) { return gpu::take(n, static_cast<std::size_t>(a)); }
+void operator delete(void* p) noexcept { gpu::give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { gpu::give_back(p); }
+void operator delete(void* p, std::align_val_t) noexcept { gpu::give_back(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { gpu::give_back(p); }

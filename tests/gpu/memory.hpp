@@ -5,8 +5,8 @@
 
 namespace gpu {
 
-/// From here on `new` takes from that memory. False where there is none.
-bool open_memory();
+/// From here on `new` takes from that memory. Returns why there is none, or null.
+const char* open_memory();
 
 /// f(), on a stack in that memory.
 int on_own_stack(int (*f)());
