@@ -9,6 +9,7 @@
 #include <tersekv/backend/cuda/reference.cuh>
 
 #include "rows.cuh"
+#include "session.hpp"
 
 namespace bench {
 
@@ -27,6 +28,14 @@ struct recipe {
   std::size_t (*bytes)(batch_shape);
   std::unique_ptr<decoding> (*make)(batch_shape, int copies);
 };
+/// Copies of the rows, that a step finds none of its own in L2.
+inline int copies_of(const recipe& r, batch_shape shape, const session& s) {
+  return static_cast<int>(4 * s.card.l2 / r.bytes(shape) + 1);
+}
+/// Steps of a graph that reads all copies.
+inline int steps_of(const recipe& r, batch_shape shape, const session& s) {
+  return std::max(copies_of(r, shape, s), enough_steps(1e-3 * static_cast<double>(r.bytes(shape)) / s.card.copy));
+}
 std::vector<recipe> recipes_of_numbers();
 std::vector<recipe> recipes_of_bytes();
 std::vector<recipe> recipes_of_few_bits();

@@ -24,7 +24,28 @@ __global__ void __launch_bounds__(256) multiply_only(multiply_arguments a) {
   if (sum == 1.5f) *a.sink = sum;
 }
 
+struct spin_arguments {
+  long long cycles;
+};
+__global__ void spin(spin_arguments a) {
+  for (const long long begin = clock64(); clock64() - begin < a.cycles;) {
+  }
+}
+
 }  // namespace
+
+bool fits(session& s, std::size_t bytes, const std::string& recipe, const std::string& part) {
+  std::size_t free = 0, total = 0;
+  TERSEKV_CUDA(cudaMemGetInfo(&free, &total));
+  if (bytes <= free / 10 * 9) return true;
+  s.note("`" + recipe + "` was left out at " + part + ": " + std::to_string(bytes >> 20) + " MiB");
+  return false;
+}
+
+void keep_busy(double us) {
+  constexpr double cycles = 2000;  // of a microsecond: cards run at 1.4 to 2.6 GHz
+  tersekv::detail::launch(spin, dim3(1), dim3(1), 0, stream(), {static_cast<long long>(cycles * us)});
+}
 
 gpu measure_gpu(int rounds) {
   cudaDeviceProp p;

@@ -34,20 +34,20 @@ class memory_traffic {
  public:
   explicit memory_traffic(std::size_t l2)
       : half_(std::max(8 * l2, std::size_t{256} << 20) / 4096 * 4096), memory_(2 * half_), sink_(4) {
-    TERSEKV_CUDA(cudaMemset(memory_.as<char>(), 0, 2 * half_));
+    TERSEKV_CUDA(cudaMemsetAsync(memory_.as<char>(), 0, 2 * half_, stream()));
     int device = 0, multiprocessors = 0;
     TERSEKV_CUDA(cudaGetDevice(&device));
     TERSEKV_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
     blocks_ = static_cast<unsigned>(4 * multiprocessors);
   }
   std::unique_ptr<graph> copy() const {
-    return std::make_unique<graph>(1, [this](int) {
+    return std::make_unique<graph>(steps, [this](int) {
       TERSEKV_CUDA(
           cudaMemcpyAsync(memory_.as<char>() + half_, memory_.as<char>(), half_, cudaMemcpyDeviceToDevice, stream()));
     });
   }
   std::unique_ptr<graph> read() const {
-    return std::make_unique<graph>(1, [this](int) {
+    return std::make_unique<graph>(steps, [this](int) {
       tersekv::detail::launch(read_all_words<512>, dim3(blocks_), dim3(512), 0, stream(),
                               {memory_.as<uint4>(), 2 * half_ / 16, sink_.as<unsigned>()});
     });
@@ -56,6 +56,7 @@ class memory_traffic {
   double rate(const timing& t) const { return 2e-3 * static_cast<double>(half_) / t.us; }
 
  private:
+  static constexpr int steps = 8;  // of 512 MB or more
   std::size_t half_;
   device_memory memory_, sink_;
   unsigned blocks_ = 0;

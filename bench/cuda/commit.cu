@@ -15,11 +15,6 @@
 namespace bench {
 namespace {
 
-std::string text(batch_shape shape) {
-  return std::to_string(shape.sequences) + " x " + std::to_string(shape.rows) + " rows, " +
-         std::to_string(shape.kv_heads) + " KV heads";
-}
-
 /// Heads with `rows` committed rows and room for some more, which kernels filled and which can be as they were again.
 template <class Codec, int Columns>
 class growing_rows {
@@ -39,16 +34,15 @@ class growing_rows {
         values_(normal_halves(at(shape.rows) * at(shape.kv_heads) * dim, 6)), length_(std::vector<int>{0}),
         staged_state_(shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float)),
         staged_(std::vector<kd::device_array>{array(keys_), array(values_)}) {
-    TERSEKV_CUDA(cudaMemset(staged_state_.template as<char>(), 0,
-                            shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float)));
+    TERSEKV_CUDA(cudaMemsetAsync(staged_state_.template as<char>(), 0,
+                                 shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float), stream()));
     make_heads();
     apply(shape.rows, nullptr, staged_state_.template as<float>(), shape.rows, shape.rows);
     const int length = shape.rows;
-    TERSEKV_CUDA(cudaStreamSynchronize(stream()));
-    TERSEKV_CUDA(cudaMemcpy(length_.template as<int>(), &length, sizeof length, cudaMemcpyDefault));
+    copy_bytes(length_.template as<int>(), &length, sizeof length);
     for (const auto& [now, bytes] : changing()) {
       saved_.push_back(std::make_unique<device_memory>(bytes));
-      TERSEKV_CUDA(cudaMemcpy(saved_.back()->template as<char>(), now, bytes, cudaMemcpyDefault));
+      copy_bytes(saved_.back()->template as<char>(), now, bytes);
     }
     saved_holders_ = std::make_unique<device_memory>(pages_ * sizeof(int));
     copy_holders(saved_holders_->template as<std::byte>(), sizeof(int), memory_.template as<std::byte>(),
@@ -130,9 +124,9 @@ class growing_rows {
     std::vector<std::byte*> free(pages_);
     for (std::size_t p = 0; p < pages_; ++p) free[p] = memory_.template as<std::byte>() + p * page_.bytes();
     std::shuffle(free.begin(), free.end(), std::mt19937(3));
-    TERSEKV_CUDA(cudaMemcpy(free_.template as<char>(), free.data(), pages_ * sizeof free[0], cudaMemcpyDefault));
+    copy_bytes(free_.template as<char>(), free.data(), pages_ * sizeof free[0]);
     const int counts[] = {static_cast<int>(pages_), 0};
-    TERSEKV_CUDA(cudaMemcpy(counts_.template as<char>(), counts, sizeof counts, cudaMemcpyDefault));
+    copy_bytes(counts_.template as<char>(), counts, sizeof counts);
     std::vector<kd::device_head> heads(shape_.heads());
     for (std::size_t h = 0; h < heads.size(); ++h) {
       heads[h] = {};
@@ -142,8 +136,7 @@ class growing_rows {
       heads[h].window_keys = window_.template as<kv::half>() + h * 2 * window_numbers;
       heads[h].window_values = heads[h].window_keys + window_numbers;
     }
-    TERSEKV_CUDA(
-        cudaMemcpy(heads_.template as<char>(), heads.data(), heads.size() * sizeof heads[0], cudaMemcpyDefault));
+    copy_bytes(heads_.template as<char>(), heads.data(), heads.size() * sizeof heads[0]);
   }
 
   batch_shape shape_;
@@ -163,7 +156,7 @@ recipe find(const std::string& name) {
   throw std::logic_error("gpu_bench: no recipe " + name);
 }
 std::unique_ptr<decoding> rows_of(const recipe& r, batch_shape shape, const session& s) {
-  return r.make(shape, static_cast<int>(4 * s.card.l2 / r.bytes(shape) + 1));
+  return r.make(shape, copies_of(r, shape, s));
 }
 
 template <class Codec>
@@ -172,29 +165,30 @@ void append(session& s, const std::string& name) {
   constexpr int steps = 32;  // one of them packs where rows are packed by spans
   growing_rows<Codec, 0> rows(shape);
   rows.prepare_append();
-  const auto attention = rows_of(find(name), shape, s);
+  const recipe r = find(name);
+  const auto attention = rows_of(r, shape, s);
   std::vector<std::unique_ptr<graph>> all;
-  all.push_back(attention->steps(4, 4));
+  all.push_back(attention->steps(4, steps_of(r, shape, s)));
   all.push_back(std::make_unique<graph>(
       steps, [&](int) { rows.append(); }, [&] { rows.restore(); }));
   const auto t = in_turn(all, s.rounds());
   const std::string part = "a row is appended at " + text(shape);
-  s.records.push_back({"commit", part, name + ": attention", t[0], {{"of attention", 1}}});
-  s.records.push_back({"commit", part, name + ": append and pack", t[1], {{"of attention", t[1].us / t[0].us}}});
+  s.records.push_back({part, name + ": attention", t[0], {{"of attention", 1}}});
+  s.records.push_back({part, name + ": append and pack", t[1], {{"of attention", t[1].us / t[0].us}}});
 }
 
 void mass(session& s) {
   for (const batch_shape shape : {batch_shape{32, 4096}, batch_shape{32, 32768}, batch_shape{1, 32768}}) {
     const recipe r = find("int4<>");
     const auto rows = rows_of(r, shape, s);
-    const int steps = std::max(4, static_cast<int>(4 * s.card.l2 / r.bytes(shape) + 1));
+    const int steps = steps_of(r, shape, s);
     std::vector<std::unique_ptr<graph>> all;
     all.push_back(rows->steps(4, steps));
     all.push_back(rows->steps(4, steps, true));
     const auto t = in_turn(all, s.rounds());
     const std::string part = "mass of attention, as h2o reads it, at " + text(shape);
-    s.records.push_back({"commit", part, "int4<>: attention", t[0], {{"of attention", 1}}});
-    s.records.push_back({"commit", part, "int4<>: attention and mass", t[1], {{"of attention", t[1].us / t[0].us}}});
+    s.records.push_back({part, "int4<>: attention", t[0], {{"of attention", 1}}});
+    s.records.push_back({part, "int4<>: attention and mass", t[1], {{"of attention", t[1].us / t[0].us}}});
   }
 }
 
@@ -231,7 +225,7 @@ void trim(session& s, batch_shape shape) {
   choose();
   leave();
   rows.restore();
-  std::vector<std::unique_ptr<graph>> all;
+  std::vector<std::unique_ptr<graph>> all;  // one step each: it changes what it works on
   all.push_back(std::make_unique<graph>(
       1, [&](int) { choose(); }, [&] { rows.restore(); }));
   all.push_back(std::make_unique<graph>(
@@ -242,8 +236,8 @@ void trim(session& s, batch_shape shape) {
       }));
   const auto t = in_turn(all, s.rounds());
   const std::string part = "half of the rows leave at " + text(shape);
-  s.records.push_back({"commit", part, "h2o, int4<>: choose", t[0], {}});
-  s.records.push_back({"commit", part, "h2o, int4<>: leave, and pages are filled up", t[1], {}});
+  s.records.push_back({part, "h2o, int4<>: choose", t[0], {}});
+  s.records.push_back({part, "h2o, int4<>: leave, and pages are filled up", t[1], {}});
 }
 
 }  // namespace
@@ -252,6 +246,7 @@ void commit(session& s) {
   append<kv::int4<>>(s, "int4<>");
   append<kv::kivi<2>>(s, "kivi<2>");
   mass(s);
+  s.save();
   for (const int sequences : {1, 16}) trim(s, {sequences, 32768});
 }
 

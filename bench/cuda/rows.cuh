@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include <tersekv/backend/cuda/rows.hpp>
@@ -24,6 +25,11 @@ struct batch_shape {
   int sequences = 1, rows = 0, kv_heads = 8;
   std::size_t heads() const { return static_cast<std::size_t>(sequences) * static_cast<std::size_t>(kv_heads); }
 };
+
+inline std::string text(batch_shape shape) {
+  return std::to_string(shape.sequences) + " x " + std::to_string(shape.rows) + " rows, " +
+         std::to_string(shape.kv_heads) + " KV heads";
+}
 
 inline std::vector<float> normal(std::size_t n, unsigned seed, float deviation = 1) {
   std::mt19937 engine(seed);
@@ -79,10 +85,9 @@ class rows_on_card {
       page.encode(host.data() + p * page_bytes() + kv::page_ref::overhead, 0, page_type::rows,
                   k.data() + p * rows * dim, v.data() + p * rows * dim);
     auto* to = memory_.template as<std::byte>();
-    TERSEKV_CUDA(cudaMemcpy(to, host.data(), host.size(), cudaMemcpyDefault));
+    copy_bytes(to, host.data(), host.size());
     const std::size_t all = pages_ * page_bytes();
-    for (std::size_t done = host.size(); done < all; done *= 2)
-      TERSEKV_CUDA(cudaMemcpy(to + done, to, std::min(done, all - done), cudaMemcpyDefault));
+    for (std::size_t done = host.size(); done < all; done *= 2) copy_bytes(to + done, to, std::min(done, all - done));
   }
   /// Pages of a head stand anywhere, as in a pool.
   void fill_tables() {
@@ -90,11 +95,10 @@ class rows_on_card {
     for (std::size_t p = 0; p < pages_; ++p)
       table[p] = memory_.template as<std::byte>() + p * page_bytes() + kv::page_ref::overhead;
     std::shuffle(table.begin(), table.end(), std::mt19937(3));
-    TERSEKV_CUDA(cudaMemcpy(tables_.template as<char>(), table.data(), pages_ * sizeof table[0], cudaMemcpyDefault));
+    copy_bytes(tables_.template as<char>(), table.data(), pages_ * sizeof table[0]);
     std::vector<int> position(static_cast<std::size_t>(shape_.rows));
     std::iota(position.begin(), position.end(), 0);
-    TERSEKV_CUDA(cudaMemcpy(positions_.template as<char>(), position.data(), position.size() * sizeof position[0],
-                            cudaMemcpyDefault));
+    copy_bytes(positions_.template as<char>(), position.data(), position.size() * sizeof position[0]);
     std::vector<kd::device_head> heads(shape_.heads() * static_cast<std::size_t>(copies_));
     for (std::size_t h = 0; h < heads.size(); ++h) {
       heads[h] = {};
@@ -102,8 +106,7 @@ class rows_on_card {
       heads[h].position = positions_.template as<int>();
       heads[h].packed = shape_.rows;
     }
-    TERSEKV_CUDA(
-        cudaMemcpy(heads_.template as<char>(), heads.data(), heads.size() * sizeof heads[0], cudaMemcpyDefault));
+    copy_bytes(heads_.template as<char>(), heads.data(), heads.size() * sizeof heads[0]);
   }
 
   batch_shape shape_;

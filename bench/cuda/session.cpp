@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gpu_bench: every question about kernels, on the first GPU. --results <path> writes <path>.json and <path>.md.
+// gpu_bench: every question about kernels, on the first GPU. --results <folder> writes <question>.json and .md there.
 #include "session.hpp"
 
 #include <CLI/CLI.hpp>
@@ -33,13 +33,14 @@ nlohmann::json to_json(const session& s) {
                           {"copy_gb_per_s", c.copy},
                           {"read_gb_per_s", c.read},
                           {"tensor_tflop_per_s", c.tensor}}},
+                        {"question", s.question},
                         {"quick", s.quick},
                         {"notes", s.notes},
                         {"records", nlohmann::json::array()}};
   for (const record& r : s.records) {
-    nlohmann::json j = {{"question", r.question}, {"part", r.part},           {"recipe", r.recipe},
-                        {"us", r.time.us},        {"us_low", r.time.low},     {"us_high", r.time.high},
-                        {"us_best", r.time.best}, {"samples", r.time.samples}};
+    nlohmann::json j = {{"part", r.part},           {"recipe", r.recipe},     {"us", r.time.us},
+                        {"us_low", r.time.low},     {"us_high", r.time.high}, {"us_best", r.time.best},
+                        {"samples", r.time.samples}};
     for (const auto& [name, x] : r.numbers) j[name] = std::isfinite(x) ? nlohmann::json(x) : nullptr;
     out["records"].push_back(std::move(j));
   }
@@ -72,25 +73,19 @@ std::string table(const std::vector<const record*>& rows) {
 
 std::string to_markdown(const session& s) {
   const gpu& c = s.card;
-  std::string out = "# " + c.name + "\n\nWritten by `cmake -P cmake/gpu.cmake`. Ratios are of this run.\n\n- " +
-                    std::to_string(c.multiprocessors) + " multiprocessors, compute capability " +
-                    std::to_string(c.major) + "." + std::to_string(c.minor) + ", L2 " + std::to_string(c.l2 >> 20) +
-                    " MiB, " + c.compiler + ", driver " + std::to_string(c.driver) + "\n- Copy " +
-                    text("%.0f GB/s", c.copy) + " (read and written), read " + text("%.0f GB/s", c.read) +
-                    ", products of halves (`mma.sync`) " + text("%.0f TFLOP/s", c.tensor) + "\n";
-  out +=
-      "- Candidates of a table run in turn, each a graph of steps whose rows are not in L2; medians and quartiles of a "
-      "step\n- attend: MB are the pages that a step reads, scales included. The bound is 6 us + bytes / (share * "
-      "copy), "
-      "the share 0.90 for 16 bits, 0.85 for int8, 0.80 for 4 bits, 0.60 for 2. The error is that against the reference "
-      "kernel\n";
+  std::string out =
+      "# " + s.question + ": " + c.name + "\n\nWritten by `cmake -P cmake/gpu.cmake`. Ratios are of this run.\n\n- " +
+      std::to_string(c.multiprocessors) + " multiprocessors, compute capability " + std::to_string(c.major) + "." +
+      std::to_string(c.minor) + ", L2 " + std::to_string(c.l2 >> 20) + " MiB, " + c.compiler + ", driver " +
+      std::to_string(c.driver) + "\n- Copy " + text("%.0f GB/s", c.copy) + " (read and written), read " +
+      text("%.0f GB/s", c.read) + ", products of halves (`mma.sync`) " + text("%.0f TFLOP/s", c.tensor) + "\n";
+  out += "- Candidates of a table run in turn; medians and quartiles of a step\n";
   for (const std::string& n : s.notes) out += "- " + n + "\n";
   std::vector<std::string> order;
   std::map<std::string, std::vector<const record*>> parts;
   for (const record& r : s.records) {
-    const std::string title = r.question + ": " + r.part;
-    if (!parts.count(title)) order.push_back(title);
-    parts[title].push_back(&r);
+    if (!parts.count(r.part)) order.push_back(r.part);
+    parts[r.part].push_back(&r);
   }
   for (const std::string& title : order) out += "\n## " + title + "\n\n" + table(parts[title]);
   return out;
@@ -103,36 +98,54 @@ void session::note(const std::string& line) {
   say(line);
   notes.push_back(line);
 }
-void session::write(const std::filesystem::path& results) const {
-  if (results.has_parent_path()) std::filesystem::create_directories(results.parent_path());
-  std::ofstream(results.string() + ".json") << to_json(*this).dump(1) << "\n";
-  std::ofstream(results.string() + ".md") << to_markdown(*this);
+void session::fail(const std::string& line) {
+  note("Failed: " + line);
+  failed = true;
+}
+void session::save() const {
+  if (results.empty()) return;
+  std::filesystem::create_directories(results);
+  const auto write = [&](const char* suffix, const std::string& text) {
+    const std::filesystem::path path = results / (question + suffix);
+    if (!(std::ofstream(path) << text << std::flush)) throw std::runtime_error("cannot write " + path.string());
+  };
+  write(".json", to_json(*this).dump(1) + "\n");
+  write(".md", to_markdown(*this));
 }
 
 }  // namespace bench
 
 int main(int argc, char** argv) {
+  const std::map<std::string, void (*)(bench::session&)> questions = {
+      {"attend", bench::attend}, {"commit", bench::commit}, {"prompt", bench::prompt}};
   CLI::App app("Benchmarks of kernels on the first GPU");
   bench::session s;
-  std::filesystem::path results;
   std::vector<std::string> only;
-  app.add_option("--results", results, "writes <path>.json and <path>.md");
-  app.add_option("--only", only, "some questions: attend, prompt, commit");
+  app.add_option("--results", s.results, "a folder: <question>.json and <question>.md are written there");
+  app.add_option("--only", only, "some questions")->check(CLI::IsMember(&questions));
   app.add_flag("--quick", s.quick, "fewer rounds");
   CLI11_PARSE(app, argc, argv);
+  bool failed = false;
   try {
     s.card = bench::measure_gpu(s.rounds());
-    const std::pair<const char*, void (*)(bench::session&)> questions[] = {
-        {"attend", bench::attend}, {"prompt", bench::prompt}, {"commit", bench::commit}};
     for (const auto& [name, ask] : questions) {
       if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
       s.say(name);
-      ask(s);
-      if (!results.empty()) s.write(results);  // what is there stays there when the next question fails
+      s.question = name, s.records.clear(), s.notes.clear();
+      s.save();  // before anything is measured, as it may turn out that nothing can be written
+      try {
+        ask(s);
+      } catch (const std::exception& e) {
+        s.notes.push_back(std::string("It was not finished: ") + e.what());
+        s.save();
+        throw;
+      }
+      s.save();
+      if (!s.results.empty()) s.say("wrote " + (s.results / name).string() + ".md and .json");
     }
   } catch (const std::exception& e) {
     std::cerr << "gpu_bench: " << e.what() << "\n";
-    return 1;
+    failed = true;
   }
-  return 0;
+  return failed || s.failed ? 1 : 0;
 }

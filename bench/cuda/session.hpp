@@ -24,26 +24,33 @@ struct gpu {
 inline constexpr const char* kept = "kept";
 
 struct record {
-  std::string question, part, recipe;  // part: the shape; it gets a table of its own
+  std::string part, recipe;  // part: the shape; it gets a table of its own
   timing time;
   std::vector<std::pair<std::string, double>> numbers;  // columns
 };
 
 struct session {
   gpu card;
-  bool quick = false;
+  bool quick = false, failed = false;
+  std::filesystem::path results;  // a folder; empty: nothing is written
+  std::string question;           // that is being answered; records and notes are about it
   std::vector<record> records;
-  std::vector<std::string> notes;
+  std::vector<std::string> notes;  // what the tables must say besides
 
   int rounds() const { return quick ? 7 : 31; }
-  void say(const std::string& line) const;                 // progress
-  void note(const std::string& line);                      // something that the tables must say
-  void write(const std::filesystem::path& results) const;  // adds .json and .md
+  void say(const std::string& line) const;  // progress
+  void note(const std::string& line);       // of a run that went otherwise
+  void fail(const std::string& line);       // a note after which the run is not a success
+  /// Writes what there is of the question; called after each table, as a run may be cut off.
+  void save() const;
 };
 
 /// Names, sizes, rates.
 gpu measure_gpu(int rounds);
+/// Whether the card has so much memory left; where not, a note says that the recipe was left out.
+bool fits(session& s, std::size_t bytes, const std::string& recipe, const std::string& part);
 
+// The questions, each with a file of this name.
 void attend(session& s);
 void prompt(session& s);
 void commit(session& s);
