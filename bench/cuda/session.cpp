@@ -117,7 +117,7 @@ void session::save() const {
 
 int main(int argc, char** argv) {
   const std::map<std::string, void (*)(bench::session&)> questions = {
-      {"attend", bench::attend}, {"commit", bench::commit}, {"prompt", bench::prompt}};
+      {"attend", bench::attend}, {"commit", bench::commit}, {"prompt", bench::prompt}, {"token", bench::token}};
   CLI::App app("Benchmarks of kernels on the first GPU");
   bench::session s;
   std::vector<std::string> only;

@@ -54,5 +54,6 @@ bool fits(session& s, std::size_t bytes, const std::string& recipe, const std::s
 void attend(session& s);
 void prompt(session& s);
 void commit(session& s);
+void token(session& s);
 
 }  // namespace bench
