@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What tersekv needs, stated once, for two readers:
-#   configure   tersekv_require(Eigen3): the installed package, otherwise the sources from the project's repository
+#   configure   tersekv_require(Eigen3): the installed package, otherwise headers that are there without one, otherwise
+#               the sources from the project's repository
 #   scripts     tersekv_prepare(Eigen3 ...): installs missing Debian packages where that is possible, picks a generator
 
 macro(tersekv_dependency name debian headers target repository tag folder)
@@ -27,9 +28,29 @@ macro(tersekv_require name)
     find_package(${name} QUIET)
   endif()
   if(NOT TARGET ${${name}_target})
-    tersekv_fetch(${name})
+    tersekv_find_headers(${name} ${name}_found)
+    if(${name}_found)
+      tersekv_use_headers(${name} ${${name}_found})
+    else()
+      tersekv_fetch(${name})
+    endif()
   endif()
 endmacro()
+
+# out: the folder of its headers, or nothing. At either time.
+function(tersekv_find_headers name out)
+  find_path(folder NAMES ${${name}_headers} HINTS ENV CMAKE_PREFIX_PATH PATHS /usr /usr/local
+            PATH_SUFFIXES include include/eigen3 NO_CACHE)
+  if(NOT folder)
+    set(folder)
+  endif()
+  set(${out} ${folder} PARENT_SCOPE)
+endfunction()
+
+function(tersekv_use_headers name folder)
+  add_library(${${name}_target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${${name}_target} SYSTEM INTERFACE ${folder})
+endfunction()
 
 function(tersekv_fetch name)
   string(TOUPPER ${name} upper)
@@ -49,8 +70,7 @@ function(tersekv_fetch name)
   FetchContent_Declare(${name} GIT_REPOSITORY ${${name}_repository} GIT_TAG ${${name}_tag} GIT_SHALLOW TRUE
                        SOURCE_SUBDIR none)
   FetchContent_MakeAvailable(${name})
-  add_library(${${name}_target} INTERFACE IMPORTED GLOBAL)
-  target_include_directories(${${name}_target} SYSTEM INTERFACE ${${lower}_SOURCE_DIR}/${${name}_folder})
+  tersekv_use_headers(${name} ${${lower}_SOURCE_DIR}/${${name}_folder})
 endfunction()
 
 # At script time: sets `generator` for the caller. What cannot be installed here is left to tersekv_require.
@@ -64,9 +84,8 @@ function(tersekv_prepare)
     list(APPEND missing ninja-build)
   endif()
   foreach(name IN LISTS ARGN)
-    find_path(${name}_path NAMES ${${name}_headers} HINTS ENV CMAKE_PREFIX_PATH PATHS /usr /usr/local
-              PATH_SUFFIXES include include/eigen3 NO_CACHE)
-    if(NOT ${name}_path)
+    tersekv_find_headers(${name} found)
+    if(NOT found)
       list(APPEND missing ${${name}_debian})
     endif()
   endforeach()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -P cmake/gpu.cmake: where an NVIDIA card and nvcc are, builds for this card in build/gpu, without network, and runs
+# cmake -P cmake/gpu.cmake: where an NVIDIA card and nvcc are, builds for this card in build/gpu_*, without network, and runs
 # the tests of kernels, some of them again under compute-sanitizer, and the benchmarks, which write
-# bench/results/<card>.json and .md. A part that fails does not stop the others. From the environment:
-# TERSEKV_GPU_PARTS    some of: tests sanitizer bench
+# bench/results/<card>/<question>.json and .md. A run that fails does not stop the others. From the environment:
+# TERSEKV_GPU_PARTS    some of: build tests sanitizer bench. With `build` what the others need is built and nothing is run
 # TERSEKV_GPU_OPTIONS  of the benchmarks, such as --quick
+# CMAKE_PREFIX_PATH    where libraries are that were brought along (docs/cuda.md)
 # Elsewhere: one sentence, and exit code 77 (1 before CMake 3.29, whose scripts cannot choose).
 cmake_minimum_required(VERSION 3.25)
 include(${CMAKE_CURRENT_LIST_DIR}/build.cmake)
@@ -16,41 +17,98 @@ macro(skip why)
   message(FATAL_ERROR "tersekv: ${why}. Nothing was run.")
 endmacro()
 
+set(parts $ENV{TERSEKV_GPU_PARTS})
+separate_arguments(parts)
+set(known_parts build tests sanitizer bench)
+foreach(part IN LISTS parts)
+  if(NOT part IN_LIST known_parts)
+    list(JOIN known_parts ", " known_parts)
+    message(FATAL_ERROR "tersekv: TERSEKV_GPU_PARTS has ${part}, which is none of: ${known_parts}")
+  endif()
+endforeach()
+set(only_build OFF)
+if("build" IN_LIST parts)
+  set(only_build ON)
+  list(REMOVE_ITEM parts build)
+endif()
+if(NOT parts)
+  set(parts tests sanitizer bench)
+endif()
+
+set(ENV{CUDA_DEVICE_ORDER} PCI_BUS_ID)  # as nvidia-smi counts: its first card is the one that programs use
 find_program(NVIDIA_SMI nvidia-smi NO_CACHE)
 set(card)
 if(NVIDIA_SMI)
-  execute_process(COMMAND ${NVIDIA_SMI} --query-gpu=name,compute_cap --format=csv,noheader OUTPUT_VARIABLE card
-                  ERROR_QUIET)
+  set(which)
+  if("$ENV{CUDA_VISIBLE_DEVICES}" MATCHES "^([0-9]+|GPU-[^,]+)")
+    set(which --id=${CMAKE_MATCH_1})
+  endif()
+  execute_process(COMMAND ${NVIDIA_SMI} ${which} --query-gpu=name,compute_cap --format=csv,noheader
+                  OUTPUT_VARIABLE card ERROR_QUIET)
 endif()
 if(NOT card MATCHES "^([^\n]+), ([0-9]+)\\.([0-9]+)")  # the first of several
   skip("no GPU here (nvidia-smi names none)")
 endif()
 set(card ${CMAKE_MATCH_1})
 set(architecture ${CMAKE_MATCH_2}${CMAKE_MATCH_3})
-find_program(NVCC nvcc HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
-if(NOT NVCC)
-  skip("no nvcc here, which the kernels for ${card} need")
-endif()
 if(architecture LESS 80)
   skip("${card} has compute capability ${CMAKE_MATCH_2}.${CMAKE_MATCH_3}; kernels need 8.0")
 endif()
-
-set(parts $ENV{TERSEKV_GPU_PARTS})
-separate_arguments(parts)
-if(NOT parts)
-  set(parts tests sanitizer bench)
+find_program(NVCC nvcc PATHS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
+if(NOT NVCC)
+  skip("no nvcc here, which the kernels for ${card} need")
 endif()
-set(targets)
+execute_process(COMMAND ${NVCC} --version OUTPUT_VARIABLE nvcc_version)
+string(REGEX MATCH "release ([0-9.]+)" nvcc_version "${nvcc_version}")
+set(nvcc_version ${CMAKE_MATCH_1})
+if(nvcc_version VERSION_LESS 12)
+  skip("nvcc ${nvcc_version} is here; the kernels for ${card} need 12.0, the first to know C++20")
+endif()
+
+# What the parts need, before anything is built. Each program has a build folder of its own: so it needs no library of
+# the other, and neither makes the other build anew.
+set(gpu_tests_libraries Eigen3 Catch2)
+set(gpu_bench_libraries Eigen3 CLI11 nlohmann_json)
+set(programs)
 if("tests" IN_LIST parts OR "sanitizer" IN_LIST parts)
-  list(APPEND targets gpu_tests)
+  list(APPEND programs gpu_tests)
 endif()
 if("bench" IN_LIST parts)
-  list(APPEND targets gpu_bench)
+  list(APPEND programs gpu_bench)
 endif()
+set(missing)
+foreach(program IN LISTS programs)
+  foreach(name IN LISTS ${program}_libraries)
+    tersekv_find_headers(${name} found)
+    if(NOT found)
+      list(APPEND missing "${name} for ${program}")
+    endif()
+  endforeach()
+endforeach()
+if(missing)
+  list(JOIN missing ", " missing)
+  message(FATAL_ERROR "tersekv: missing here: ${missing}. Install that, or set CMAKE_PREFIX_PATH to a folder with it "
+                      "(docs/cuda.md), or leave parts out by TERSEKV_GPU_PARTS.")
+endif()
+
 set(FETCHCONTENT_FULLY_DISCONNECTED ON)
-tersekv_build(gpu cuda "${targets}" "Eigen3;Catch2;CLI11;nlohmann_json"
-              -DCMAKE_CUDA_COMPILER=${NVCC} -DCMAKE_CUDA_ARCHITECTURES=${architecture}-real
-              -DCMAKE_CUDA_FLAGS=--split-compile=0 -DFETCHCONTENT_FULLY_DISCONNECTED=ON -DTERSEKV_EXAMPLES=OFF)
+set(flags)
+if(nvcc_version VERSION_GREATER_EQUAL 12.1)
+  set(flags --split-compile=0)  # the kernels of one file on all cores
+endif()
+foreach(program IN LISTS programs)
+  set(options -DTERSEKV_TESTS=ON -DTERSEKV_BENCH=OFF)
+  if(program STREQUAL gpu_bench)
+    set(options -DTERSEKV_TESTS=OFF -DTERSEKV_BENCH=ON)
+  endif()
+  tersekv_build(${program} cuda ${program} "${${program}_libraries}"
+                -DCMAKE_CUDA_COMPILER=${NVCC} -DCMAKE_CUDA_ARCHITECTURES=${architecture}-real
+                -DCMAKE_CUDA_FLAGS=${flags} -DFETCHCONTENT_FULLY_DISCONNECTED=ON -DTERSEKV_EXAMPLES=OFF ${options})
+endforeach()
+if(only_build)
+  message(STATUS "Built for ${card}; nothing was run")
+  return()
+endif()
 
 set(problems)
 function(run what)
@@ -61,10 +119,17 @@ function(run what)
   endif()
 endfunction()
 
+set(tests ${root}/build/gpu_tests/tests/gpu/gpu_tests)
 function(run_sanitizer)
-  find_program(SANITIZER compute-sanitizer HINTS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
+  find_program(SANITIZER compute-sanitizer PATHS ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin NO_CACHE)
   if(NOT SANITIZER)
     message(STATUS "compute-sanitizer is not installed: the tests do not run under it")
+    return()
+  endif()
+  # It knows no card that is newer than itself; a program that asks for memory is enough to hear that.
+  execute_process(COMMAND ${SANITIZER} ${tests} --list-test-names-only OUTPUT_VARIABLE said ERROR_VARIABLE said)
+  if(said MATCHES "[Nn]ot supported")
+    message(STATUS "compute-sanitizer does not support ${card} here: the tests do not run under it")
     return()
   endif()
   set(small "[simt]")  # and the files that run under sanitizers of the CPU too
@@ -83,7 +148,6 @@ function(run_sanitizer)
   set(problems ${problems} PARENT_SCOPE)
 endfunction()
 
-set(tests ${build}/tests/gpu/gpu_tests)
 if("tests" IN_LIST parts)
   run("gpu_tests" ${tests})
 endif()
@@ -94,8 +158,7 @@ if("bench" IN_LIST parts)
   string(TOLOWER "${card}" name)
   string(REGEX REPLACE "[^a-z0-9]+" "-" name "${name}")
   separate_arguments(options NATIVE_COMMAND "$ENV{TERSEKV_GPU_OPTIONS}")
-  run("gpu_bench" ${build}/bench/cuda/gpu_bench --results ${root}/bench/results/${name} ${options})
-  message(STATUS "Results: bench/results/${name}.md, bench/results/${name}.json")
+  run("gpu_bench" ${root}/build/gpu_bench/bench/cuda/gpu_bench --results bench/results/${name} ${options})
 endif()
 
 if(problems)
