@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan tsan
+// sanitizers: asan
 #include "apply_scene.hpp"
 
 #include <tersekv/tersekv.hpp>
@@ -54,9 +54,9 @@ commit_data random_commit(const Head& head, const story& s, int accepted, bool t
 template <class Codec, int Columns = 0, bool Biased = false, class Read = kv::read_all>
 void same_rows(const story& s, const Codec& codec = {}) {
   using heads = two_heads<Codec, Read, Columns, Biased>;
-  const int commits = simt::thread_sanitizer ? std::min(s.commits, 4) : s.commits;
+  const int commits = simt::address_sanitizer ? std::min(s.commits, 6) : s.commits;
   for (const auto schedule : {simt::order::fifo, simt::order::random}) {
-    if (simt::thread_sanitizer && schedule == simt::order::fifo) continue;
+    if (simt::address_sanitizer && schedule == simt::order::fifo) continue;
     const simt::with settings({.schedule = schedule});
     const typename heads::page_type page(codec, Read{}, s.dim, s.dim);
     device_pages pages(page.bytes(), 200);
