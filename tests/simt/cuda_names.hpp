@@ -26,6 +26,7 @@
 inline void __syncthreads(simt::place where = {}) { simt::sync_block(where); }
 inline void __syncwarp(unsigned mask = 0xffffffffu, simt::place where = {}) { simt::sync_warp(mask, where); }
 inline void __threadfence() { simt::fence(); }
+[[noreturn]] inline void __trap() { simt::fail("__trap"); }
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, simt::place where = {}) {

@@ -87,10 +87,11 @@ struct device_core : recipe<Policies...>,
     while (batches_.size() < static_cast<std::size_t>(this->shape.layers)) batches_.emplace_back(scratch);
     batch& known = batches_[static_cast<std::size_t>(layer)];
     if (known.here != queries) {
+      known.here.clear();  // until they stand there
       known.there.at_least(queries.size());
-      known.here = queries;
       detail::write_bytes(known.there.data(), queries.data(), queries.size() * sizeof(detail::device_query),
                           this->backend.stream);
+      known.here = queries;
     }
     return known.there.data();
   }

@@ -24,13 +24,12 @@ class page_store {
 
   /// Kernels that are started from now on may take `n` more pages. Where that cannot be promised without looking, all
   /// promises end, a new epoch begins, and `anew` pages are promised instead: returns true then.
-  /// Errors  capacity_error; nothing has changed then
+  /// Errors  capacity_error; promises may have ended then
   bool ensure(int n, int anew) {
     const bool looks = n > sure_;
     if (looks) {
       const int free = count_free();
       if (free < anew) grow(free, anew);
-      ++epoch_;
     }
     sure_ -= looks ? anew : n;
     return looks;
@@ -44,6 +43,7 @@ class page_store {
       copy_to_host(&count, counts_.data(), sizeof count, stream_);
     }
     sure_ = count;
+    ++epoch_;  // also where growing fails: what others were promised is among these
     return count;
   }
 

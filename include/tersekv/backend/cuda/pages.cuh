@@ -23,9 +23,11 @@ struct device_pool {
 
 __device__ __forceinline__ int* holders(std::byte* payload) { return reinterpret_cast<int*>(payload - page_header); }
 
-/// The payload of a page with one holder.
+/// The payload of a page with one holder. Were there none, which the host excludes, the kernel would end here.
 __device__ __forceinline__ std::byte* take_page(const device_pool& pool) {
-  std::byte* payload = pool.free[atomicAdd(pool.free_count, -1) - 1] + page_header;
+  const int left = atomicAdd(pool.free_count, -1);
+  if (left <= 0) __trap();
+  std::byte* payload = pool.free[left - 1] + page_header;
   *holders(payload) = 1;
   return payload;
 }

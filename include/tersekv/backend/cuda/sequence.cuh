@@ -47,6 +47,7 @@ class device_sequence {
   }
   /// Not while a step is open.
   device_sequence(device_sequence&& other) noexcept : device_sequence(other, std::move(other.heads_)) {
+    TERSEKV_ASSERT(!other.open_);
     core_->replace(&other, this);
   }
   device_sequence& operator=(device_sequence&& other) noexcept {
@@ -125,6 +126,7 @@ class device_sequence {
     place(other.heads_.data(), heads_, piece_);
     detail::share_heads<Core::page::rows>(heads_.data(), count(), stream());
     other.shared_ = true;
+    other.epoch_ = -1;  // pages that were promised for copies may be gone, and all are shared again
     core_->enter(this);
   }
   device_sequence(device_sequence& other, detail::device_buffer<detail::device_head>&& heads) noexcept
@@ -183,8 +185,9 @@ class device_sequence {
                    stream(), {to.data(), from, piece.data(), room_});
   }
   void count_exactly() {
-    rows_most_ = 0;
-    for (const detail::device_head& h : look()) rows_most_ = std::max(rows_most_, h.rows());
+    int most = 0;
+    for (const detail::device_head& h : look()) most = std::max(most, h.rows());
+    rows_most_ = most;
   }
   void resize_rows(int rows) {
     const detail::head_room before = room_;
@@ -230,11 +233,13 @@ class device_sequence {
     const int copies = shared_ ? held : 0, joined = Core::evicts && Core::page::span > 1 ? held / 2 + 1 : 0;
     return count() * ((rows + Core::page::span - 1) / of_page + 2 + copies + joined);
   }
-  /// After a trim of a prompt: the columns of rows that left are given back.
-  void fit() {
+  /// After a trim of a prompt: the columns of rows that left are given back. Best effort: the commit has happened.
+  void fit() try {
     count_exactly();
     const int need = rows_most_ + 4 * Core::page::rows;
     if (room_.rows > 2 * need) resize_rows(need);
+  } catch (const capacity_error&) {  // no memory for the smaller piece beside the larger one, which stays
+  } catch (const std::bad_alloc&) {
   }
 
   /// The description of an attention of `layer`, written when it is new: engines mostly use the same memory again.
@@ -265,7 +270,8 @@ class device_sequence {
   int ring_queries_ = 0, ring_position_ = 0;
   int rows_most_ = 0;  // rows of the longest head, at most
   int length_ = 0, decoded_ = 0;
-  int epoch_ = -1, since_ = 0, promised_ = 0;  // of the page store: rows committed, pages promised
+  mutable int epoch_ = -1;        // of the page store, -1 = to begin anew, in which
+  int since_ = 0, promised_ = 0;  // rows were committed, pages promised
   bool in_prompt_ = false, open_ = false;
   mutable bool shared_ = false;  // pages may be shared with a fork
 };
