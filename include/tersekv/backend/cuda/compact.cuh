@@ -12,8 +12,9 @@ inline constexpr int counted_pages = 256;  // whose live rows are counted at a t
 template <class Page, int Columns, bool Biased>
 struct head_compactor {
   head_writer<Page, Columns, Biased>& w;
-  int* sources;  // [Page::rows] for all threads
-  int* counts;   // [counted_pages] likewise
+  int* sources;                // [Page::rows] for all threads
+  int* counts;                 // [counted_pages] likewise
+  std::byte* spare = nullptr;  // thread 0's: a page that nobody reads, held by the block
 
   __device__ void run() {
     if (w.head.dead == 0) return;
@@ -167,14 +168,18 @@ struct head_compactor {
         first = p, live = more;
       }
     }
-    if (joined) forget_pages();
+    if (!joined) return;
+    if (threadIdx.x == 0 && spare) drop_page(w.pool, spare);
+    forget_pages();
   }
-  /// Page p takes in page q, `live` rows together; its other rows are dead copies of the last one.
-  __device__ void join(int p, int q, int live) const {
+  /// Page p takes in page q, `live` rows together; its other rows are dead copies of the last one. They are written to
+  /// the spare page, and one of the two becomes the next, so that a head takes one page in all, and beyond that at most
+  /// one for every two that it shares.
+  __device__ void join(int p, int q, int live) {
     const device_head& h = w.head;
     find_two(p, q);
     std::byte *of_p = h.page[p], *of_q = h.page[q];
-    if (threadIdx.x == 0) *w.page = take_page(w.pool);
+    if (threadIdx.x == 0) *w.page = spare ? spare : take_page(w.pool);
     __syncthreads();
     std::byte* fresh = *w.page;
     w.clear(fresh, w.payload_bytes());
@@ -192,10 +197,18 @@ struct head_compactor {
     if (threadIdx.x == 0) {
       h.page[p] = fresh;
       h.page[q] = nullptr;
-      drop_page(w.pool, of_p);
-      drop_page(w.pool, of_q);
+      spare = nullptr;
+      let_go(of_p);
+      let_go(of_q);
     }
     __syncthreads();
+  }
+  /// For thread 0.
+  __device__ void let_go(std::byte* page) {
+    if (!spare && is_alone(page))
+      spare = page;
+    else
+      drop_page(w.pool, page);
   }
   /// sources = the live rows of both.
   __device__ void find_two(int p, int q) const {

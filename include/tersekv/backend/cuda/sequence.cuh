@@ -225,13 +225,12 @@ class device_sequence {
     }
   }
   void begin_epoch(int since, int promised) { epoch_ = core_->pages.epoch(), since_ = since, promised_ = promised; }
-  /// That commits of `rows` rows in all may take: for the rows; for a copy of each page that is shared; for every two
-  /// that are joined.
+  /// That commits of `rows` rows in all may take: for the rows, which begin a page; for one by way of which others are
+  /// joined; for a copy of each page that is shared.
   int most_pages(int rows) const {
     constexpr int of_page = Core::page::rows;
-    const int held = (rows_most_ + of_page - 1) / of_page;
-    const int copies = shared_ ? held : 0, joined = Core::evicts && Core::page::span > 1 ? held / 2 + 1 : 0;
-    return count() * ((rows + Core::page::span - 1) / of_page + 2 + copies + joined);
+    const int copies = shared_ ? (rows_most_ + of_page - 1) / of_page : 0;
+    return count() * ((rows + Core::page::span - 1) / of_page + 2 + copies);
   }
   /// After a trim of a prompt: the columns of rows that left are given back. Best effort: the commit has happened.
   void fit() try {
