@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan
 // What goes wrong on a device is said, and changes nothing.
 #include <limits>
+#include <new>
 
 #include <tersekv/backend/cuda.cuh>
 
@@ -28,6 +30,75 @@ std::string spoiled(const Cache& cache, typename Cache::sequence_type& sequence,
     return e.what();
   }
   return "";
+}
+
+/// Refuses one allocation: the one before which `before_refusal` others are granted.
+class refusing_resource : public std::pmr::memory_resource {
+ public:
+  int before_refusal = -1;  // -1 = refuses none
+ private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (before_refusal >= 0 && before_refusal-- == 0) throw std::bad_alloc();
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override {
+    std::pmr::new_delete_resource()->deallocate(p, bytes, alignment);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+};
+
+/// What somebody can see of a sequence.
+struct seen {
+  template <class Sequence>
+  explicit seen(const Sequence& of) : length(of.length()) {
+    for (int l = 0; l < shape.layers; ++l)
+      for (int h = 0; h < shape.kv_heads; ++h) positions.push_back(of.positions(l, h));
+    const kv::report_data report = kv::report(of);
+    pages = report.page_bytes, ring = report.ring_bytes;
+  }
+  int length;
+  std::vector<std::vector<int>> positions;
+  std::size_t pages, ring;
+  bool operator==(const seen&) const = default;
+};
+
+/// The last of the given steps, each of so many tokens and all but `decoded` of the prompt, is committed while one of
+/// its allocations is refused: each in turn. Returns how many of them made it throw.
+template <class... Ps>
+int refuse_each(const std::vector<int>& steps, int decoded, Ps... policies) {
+  const auto last = steps.size() - 1, prompts = steps.size() - static_cast<std::size_t>(decoded);
+  test::stream s(shape, 600, 3);
+  int thrown = 0;
+  for (int n = 0;; ++n) {
+    CAPTURE(n);
+    refusing_resource memory;
+    auto cache = kv::make_cache(shape, kv::cuda{.memory = &memory}, policies...);
+    auto undisturbed = kv::make_cache(shape, kv::cuda{}, policies...);
+    auto chat = cache.open(), twin = undisturbed.open();
+    const auto options = [&](std::size_t i) { return kv::step_options{.more = i + 1 < prompts}; };
+    for (std::size_t i = 0; i <= last; ++i) test::feed(undisturbed, twin, s, steps[i], options(i));
+    for (std::size_t i = 0; i < last; ++i) test::feed(cache, chat, s, steps[i], options(i));
+    const seen before(chat), after(twin);
+    bool refused = false;
+    {
+      auto step = chat.step(steps[last], options(last));
+      test::run(cache, step, s, chat.length(), steps[last]);
+      memory.before_refusal = n;
+      try {
+        step.commit();
+      } catch (const std::bad_alloc&) {
+        ++thrown;
+        REQUIRE(seen(chat) == before);
+        step.commit();
+        REQUIRE(cache.bytes() <= undisturbed.bytes());
+      }
+      refused = memory.before_refusal < 0;
+      memory.before_refusal = -1;
+    }
+    REQUIRE(seen(chat) == after);
+    REQUIRE(test::feed(cache, chat, s, 1) == test::feed(undisturbed, twin, s, 1));
+    if (!refused) return thrown;
+  }
 }
 
 }  // namespace
@@ -67,6 +138,13 @@ TEST_CASE("out of memory, the step is still whole and may be tried again", "[cud
     CHECK(memory.held > before);
   }
   CHECK(memory.held == 0);
+}
+
+TEST_CASE("whatever allocation of a commit is refused, it may be tried again", "[cuda]") {
+  CHECK(refuse_each({150, 220}, 0, kv::snapkv{.rows = 40, .window = 8}, kv::int8<>{}) > 2);
+  CHECK(refuse_each({40, 30}, 0, kv::snapkv{.rows = 400, .window = 8, .when = kv::every_chunk}, kv::int8<>{}) > 1);
+  CHECK(refuse_each({40, 1, 90}, 2, kv::h2o{.heavy = 20, .recent = 8}, kv::int4<>{}) > 0);
+  CHECK(refuse_each({60, 200}, 0, kv::kivi<2, 32, 0>{}) > 1);
 }
 
 TEST_CASE("a limit in bytes holds for pages, windows and columns", "[cuda]") {

@@ -36,12 +36,17 @@ class device_commit_job {
   void run() {
     request_.check_observed(Core::needs_logits || Core::needs_window);
     due_ = Core::evicts && request_.trim_is_due(core_.evict.when, sequence_.in_prompt_, sequence_.decoded_);
-    sequence_.reserve(request_.accepted);
-    plan_portions();
     query_window<Core> window(core_, work_, sequence_, request_);
     window.reserve(due_);
-    write_plan(window.attention());
-    if (due_) window.attend(keys_, values_);
+    sequence_.reserve(request_.accepted);
+    try {
+      plan_portions();
+      write_plan(window.attention());
+      if (due_) window.attend(keys_, values_);
+    } catch (...) {
+      sequence_.give_back(request_.accepted);
+      throw;
+    }
     for (int slot = 0; slot < core_.plan.slots(); slot += portion_) run_portion(slot);
     window.keep();
     recycle_pages(core_.pages.pages(), stream());

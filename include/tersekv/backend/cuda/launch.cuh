@@ -19,6 +19,13 @@ inline void cuda_check(cudaError_t code, const char* call) {
 }
 #endif
 
+/// The runtime remembers the last error; one that was dealt with is none any more.
+inline void forget_error() {
+#if !defined(TERSEKV_SIMT)
+  static_cast<void>(cudaGetLastError());
+#endif
+}
+
 /// Starts kernel(arguments) on `stream` and does not wait for it.
 /// Shapes  grid blocks of `block` threads, each block with `shared_bytes` of dynamic shared memory
 /// Errors  cuda_error

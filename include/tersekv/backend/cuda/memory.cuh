@@ -26,9 +26,11 @@ class device_resource final : public std::pmr::memory_resource {
 #else
     void* p = nullptr;
     const cudaError_t code = cudaMallocAsync(&p, bytes, stream_);
-    if (code == cudaErrorMemoryAllocation)
+    if (code == cudaErrorMemoryAllocation) {
+      forget_error();
       throw capacity_error("tersekv::cuda: the device has no " + std::to_string(bytes) +
                            " bytes left; nothing was changed: close or trim a sequence and try again");
+    }
     cuda_check(code, "cudaMallocAsync");
     return p;
 #endif

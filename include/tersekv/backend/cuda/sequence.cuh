@@ -4,11 +4,13 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include <tersekv/backend/cuda/core.cuh>
 #include <tersekv/backend/cuda/heads.cuh>
 #include <tersekv/backend/cuda/write.cuh>
+#include <tersekv/config.hpp>
 #include <tersekv/report.hpp>
 #include <tersekv/sequence.hpp>
 
@@ -62,6 +64,7 @@ class device_sequence {
     if (heads_.size() > 0) try {
         detail::release_heads<Core::page::rows>(heads_.data(), count(), core_->pages.pages(), stream());
       } catch (...) {  // the device is lost, and its memory with it
+        detail::forget_error();
       }
   }
 
@@ -220,10 +223,12 @@ class device_sequence {
       else
         promised_ += more;
     } catch (...) {
-      rows_most_ -= accepted, since_ -= accepted;
+      give_back(accepted);
       throw;
     }
   }
+  /// What was reserved and will not be used. Pages stay promised: the next commit needs them.
+  void give_back(int accepted) { rows_most_ -= accepted, since_ -= accepted; }
   void begin_epoch(int since, int promised) { epoch_ = core_->pages.epoch(), since_ = since, promised_ = promised; }
   /// That commits of `rows` rows in all may take: for the rows, which begin a page; for one by way of which others are
   /// joined; for a copy of each page that is shared.
