@@ -4,6 +4,7 @@
 // could run short: the one place where a decoding cache waits for the device, once in many tokens.
 #pragma once
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <tersekv/backend/cuda/memory.cuh>
@@ -23,16 +24,23 @@ class page_store {
   int epoch() const { return epoch_; }
 
   /// Kernels that are started from now on may take `n` more pages. Where that cannot be promised without looking, all
-  /// promises end, a new epoch begins, and `anew` pages are promised instead: returns true then.
+  /// promises end, a new epoch begins, and `anew` pages, at least `n`, are promised instead: returns true then.
   /// Errors  capacity_error; promises may have ended then
   bool ensure(int n, int anew) {
-    const bool looks = n > sure_;
-    if (looks) {
-      const int free = count_free();
-      if (free < anew) grow(free, anew);
+    if (n <= sure_) {
+      sure_ -= n;
+      lasts_ = lasts_ || n < anew;
+      return false;
     }
-    sure_ -= looks ? anew : n;
-    return looks;
+    const bool lasted = std::exchange(lasts_, false);
+    const int free = count_free(), ahead = std::max(total_ / 8, 64);
+    if (free < anew) {
+      if (!may_grow(free, std::max(anew - free, ahead))) grow(free, anew - free);
+    } else if (!lasted && free < total_ / 4) {  // enough for each sequence, but not for all of them
+      may_grow(free, ahead);
+    }
+    sure_ -= anew;
+    return true;
   }
 
  private:
@@ -47,19 +55,18 @@ class page_store {
     return count;
   }
 
-  void grow(int free, int n) {
-    const int missing = n - free, ahead = std::max({missing, total_ / 8, 64});
-    int more = ahead;
-    const auto allocate = [&] {
-      return device_buffer<std::byte>(memory_, static_cast<std::size_t>(more) * page_bytes_);
-    };
-    device_buffer<std::byte> slab(memory_);
+  /// Whether there was memory for it.
+  bool may_grow(int free, int more) {
     try {
-      slab = allocate();
-    } catch (...) {  // then only what is needed
-      more = missing;
-      slab = allocate();
+      grow(free, more);
+      return true;
+    } catch (...) {
+      forget_error();
+      return false;
     }
+  }
+  void grow(int free, int more) {
+    device_buffer<std::byte> slab(memory_, static_cast<std::size_t>(more) * page_bytes_);
     const auto total = static_cast<std::size_t>(total_ + more);
     device_buffer<std::byte*> all_free(memory_, total), all_freed(memory_, total);
     device_buffer<int> counts(memory_, 2);
@@ -83,6 +90,7 @@ class page_store {
   device_buffer<std::byte*> free_, freed_;  // [total] stacks of pages; freed: not to be taken before they are recycled
   device_buffer<int> counts_;               // of both
   int total_ = 0, sure_ = 0, epoch_ = 0;
+  bool lasts_ = false;  // somebody has been promised pages twice in this epoch
 };
 
 }  // namespace tersekv::detail

@@ -125,10 +125,9 @@ class device_sequence {
         merge_state_(copy_of(other.merge_state_)), length_there_(copy_of(other.length_there_)), queries_(core_->memory),
         ring_(copy_of(other.ring_)), room_(other.room_), ranges_(other.ranges_), ring_queries_(other.ring_queries_),
         ring_position_(other.ring_position_), rows_most_(other.rows_most_), length_(other.length_),
-        decoded_(other.decoded_), in_prompt_(other.in_prompt_), shared_(true) {
+        decoded_(other.decoded_), in_prompt_(other.in_prompt_), family_(other.family()) {
     place(other.heads_.data(), heads_, piece_);
     detail::share_heads<Core::page::rows>(heads_.data(), count(), stream());
-    other.shared_ = true;
     other.epoch_ = -1;  // pages that were promised for copies may be gone, and all are shared again
     core_->enter(this);
   }
@@ -139,7 +138,7 @@ class device_sequence {
         ranges_(std::move(other.ranges_)), described_(std::move(other.described_)), ring_queries_(other.ring_queries_),
         ring_position_(other.ring_position_), rows_most_(other.rows_most_), length_(other.length_),
         decoded_(other.decoded_), epoch_(other.epoch_), since_(other.since_), promised_(other.promised_),
-        in_prompt_(other.in_prompt_), shared_(other.shared_) {}
+        in_prompt_(other.in_prompt_), family_(std::move(other.family_)) {}
 
   cuda_stream stream() const { return core_->backend.stream; }
   int count() const { return core_->plan.slots() * core_->shape.kv_heads; }
@@ -152,6 +151,11 @@ class device_sequence {
     detail::device_buffer<T> to(core_->memory, from.size());
     detail::copy_on_device(to.data(), from.data(), from.held(), stream());
     return to;
+  }
+
+  const std::shared_ptr<const char>& family() const {
+    if (!family_) family_ = std::make_shared<const char>();
+    return family_;
   }
 
   // --------------------------------------------------------------------------------------------------------- looking
@@ -234,7 +238,7 @@ class device_sequence {
   /// joined; for a copy of each page that is shared.
   int most_pages(int rows) const {
     constexpr int of_page = Core::page::rows;
-    const int copies = shared_ ? (rows_most_ + of_page - 1) / of_page : 0;
+    const int copies = family_.use_count() > 1 ? (rows_most_ + of_page - 1) / of_page : 0;
     return count() * ((rows + Core::page::span - 1) / of_page + 2 + copies);
   }
   /// After a trim of a prompt: the columns of rows that left are given back. Best effort: the commit has happened.
@@ -277,7 +281,7 @@ class device_sequence {
   mutable int epoch_ = -1;        // of the page store, -1 = to begin anew, in which
   int since_ = 0, promised_ = 0;  // rows were committed, pages promised
   bool in_prompt_ = false, open_ = false;
-  mutable bool shared_ = false;  // pages may be shared with a fork
+  mutable std::shared_ptr<const char> family_;  // held by all sequences that pages may be shared with
 };
 
 }  // namespace tersekv
