@@ -114,7 +114,7 @@ TEST_CASE("what sequences were promised is not promised again when there is no m
   const kv::model_shape shape{.layers = 4, .query_heads = 4, .kv_heads = 4, .head_dim = 16};
   const scattered evict{.rows = 128, .when = {.every = 2}};
   test::stream s(shape, 1400, 5);
-  for (int pushed = 16; pushed <= 160; pushed += 16) {
+  for (int pushed = 64; pushed <= 160; pushed += 32) {
     test::counting_resource memory;
     auto here = kv::make_cache(shape, kv::cpu{}, evict, kv::int4<>{});
     auto there = kv::make_cache(shape, kv::cuda{.memory = &memory}, evict, kv::int4<>{});
@@ -139,6 +139,18 @@ TEST_CASE("what sequences were promised is not promised again when there is no m
     same_rows(a, twin_a, shape), same_rows(b, twin_b, shape);
     CHECK(fork.rows(0, 0) == 128);
   }
+}
+
+TEST_CASE("readers of sliding windows only need columns for no more", "[cuda]") {
+  const kv::model_shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
+  test::stream s(shape, 1000, 5);
+  auto cache = kv::make_cache(shape, kv::cuda{}, kv::layer_map<"0s_1s">{.window = 40}, kv::int4<>{});
+  auto a = cache.open();
+  push(a, s, 200);
+  const std::size_t before = cache.bytes();
+  for (int i = 0; i < 80; ++i) push(a, s, 10, {.decode = true});
+  CHECK(a.rows(1, 1) == 39);  // and the next token
+  CHECK(cache.bytes() == before);
 }
 
 TEST_CASE("a fork that is gone costs its sequence no more pages", "[cuda]") {

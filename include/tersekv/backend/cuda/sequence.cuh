@@ -196,6 +196,12 @@ class device_sequence {
     for (const detail::device_head& h : look()) most = std::max(most, h.rows());
     rows_most_ = most;
   }
+  /// Whether the longest head may be shorter than the sequence.
+  bool rows_leave() const {
+    for (int s = 0; s < core_->plan.slots(); ++s)
+      if (!Core::evicts && core_->plan.retained(s) == 0) return false;
+    return true;
+  }
   void resize_rows(int rows) {
     const detail::head_room before = room_;
     open_room(rows);
@@ -212,7 +218,7 @@ class device_sequence {
   /// Room and pages for `accepted` more rows per head. Throws capacity_error; nothing has changed then.
   void reserve(int accepted) {
     if (rows_most_ + accepted > room_.rows) {
-      if constexpr (Core::evicts) count_exactly();
+      if (rows_leave()) count_exactly();
       const int need = rows_most_ + accepted;
       if (need > room_.rows) resize_rows(need + std::max(4 * Core::page::rows, need / 8));
     }
