@@ -6,6 +6,10 @@
 // Views that are given to steps name device memory. Work is enqueued on the stream, in order; verbs do not wait for it,
 // except where a sequence needs more room (rarely), at the end of a trimmed prompt, and where the host asks what a
 // sequence holds. One host thread at a time uses a cache.
+//
+// The stream outlives the cache and its sequences; while they are made, used and destroyed, its device is the current
+// one. Memory is given back while kernels that read it may still be waiting in the stream: a memory resource of one's
+// own hands it out again in order of that stream, as cudaFreeAsync does, or waits for the stream in deallocate.
 #pragma once
 #include <memory_resource>
 #include <string_view>
@@ -24,7 +28,7 @@ struct cuda {
   static constexpr bool on_device = true;
 
   cuda_stream stream = nullptr;
-  std::pmr::memory_resource* memory = nullptr;  // of device memory; null = the runtime's, in order of the stream
+  std::pmr::memory_resource* memory = nullptr;  // of device memory, in order of the stream; null = the runtime's
   std::size_t max_bytes = 0;                    // pages, windows, columns; 0 = no limit
   bool check_numbers = true;                    // commit waits, and throws value_error where a row was not finite
 };
