@@ -15,6 +15,7 @@ namespace kv = tersekv;
 namespace {
 
 const kv::model_shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 64};
+const kv::model_shape small{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 16};
 
 /// One token with a number in q, k or v replaced; returns what commit says.
 template <class Cache>
@@ -51,8 +52,8 @@ class refusing_resource : public std::pmr::memory_resource {
 struct seen {
   template <class Sequence>
   explicit seen(const Sequence& of) : length(of.length()) {
-    for (int l = 0; l < shape.layers; ++l)
-      for (int h = 0; h < shape.kv_heads; ++h) positions.push_back(of.positions(l, h));
+    for (int l = 0; l < small.layers; ++l)
+      for (int h = 0; h < small.kv_heads; ++h) positions.push_back(of.positions(l, h));
     const kv::report_data report = kv::report(of);
     pages = report.page_bytes, ring = report.ring_bytes;
   }
@@ -67,13 +68,13 @@ struct seen {
 template <class... Ps>
 int refuse_each(const std::vector<int>& steps, int decoded, Ps... policies) {
   const auto last = steps.size() - 1, prompts = steps.size() - static_cast<std::size_t>(decoded);
-  test::stream s(shape, 600, 3);
+  test::stream s(small, 600, 3);
   int thrown = 0;
   for (int n = 0;; ++n) {
     CAPTURE(n);
     refusing_resource memory;
-    auto cache = kv::make_cache(shape, kv::cuda{.memory = &memory}, policies...);
-    auto undisturbed = kv::make_cache(shape, kv::cuda{}, policies...);
+    auto cache = kv::make_cache(small, kv::cuda{.memory = &memory}, policies...);
+    auto undisturbed = kv::make_cache(small, kv::cuda{}, policies...);
     auto chat = cache.open(), twin = undisturbed.open();
     const auto options = [&](std::size_t i) { return kv::step_options{.more = i + 1 < prompts}; };
     for (std::size_t i = 0; i <= last; ++i) test::feed(undisturbed, twin, s, steps[i], options(i));
@@ -142,9 +143,9 @@ TEST_CASE("out of memory, the step is still whole and may be tried again", "[cud
 
 TEST_CASE("whatever allocation of a commit is refused, it may be tried again", "[cuda]") {
   CHECK(refuse_each({150, 220}, 0, kv::snapkv{.rows = 40, .window = 8}, kv::int8<>{}) > 2);
-  CHECK(refuse_each({40, 30}, 0, kv::snapkv{.rows = 400, .window = 8, .when = kv::every_chunk}, kv::int8<>{}) > 1);
+  CHECK(refuse_each({40, 30}, 0, kv::snapkv{.rows = 400, .window = 8, .when = kv::every_chunk}, kv::int8<>{}) > 0);
   CHECK(refuse_each({40, 1, 90}, 2, kv::h2o{.heavy = 20, .recent = 8}, kv::int4<>{}) > 0);
-  CHECK(refuse_each({60, 200}, 0, kv::kivi<2, 32, 0>{}) > 1);
+  CHECK(refuse_each({200}, 0, kv::kivi<2, 32, 0>{}) > 1);
 }
 
 TEST_CASE("a limit in bytes holds for pages, windows and columns", "[cuda]") {
