@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan
 // Recipes on the device against the same recipes on the CPU: rows that are folded.
 #include "same_cache.hpp"
 
