@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan
 // Decode attention over lists of pages, and what it leaves for policies.
 #include "backend/cuda/decode_batch.hpp"
 
