@@ -179,11 +179,30 @@ void run_grid(dim3 grid, dim3 threads, std::size_t shared_bytes, Call& call) {
   if (broken) std::rethrow_exception(broken);
 }
 
+/// What the host has asked of the device so far.
+struct requests {
+  int launches, fills, copies;
+  int all() const { return launches + fills + copies; }
+};
+inline requests& requested() {
+  static requests all{};
+  return all;
+}
+
 /// Runs kernel(arguments) over the grid, and returns when it is done.
 template <class Arguments>
 void launch(void (*kernel)(Arguments), dim3 grid, dim3 threads, std::size_t shared_bytes, const Arguments& arguments) {
+  ++requested().launches;
   auto call = [&] { kernel(arguments); };
   run_grid(grid, threads, shared_bytes, call);
+}
+inline void fill(void* to, int byte, std::size_t bytes) {
+  ++requested().fills;
+  std::memset(to, byte, bytes);
+}
+inline void copy(void* to, const void* from, std::size_t bytes) {
+  ++requested().copies;
+  std::memcpy(to, from, bytes);
 }
 
 }  // namespace simt

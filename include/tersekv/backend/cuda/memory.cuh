@@ -51,7 +51,7 @@ class device_resource final : public std::pmr::memory_resource {
 inline void copy_to_device(void* to, const void* from, std::size_t bytes, [[maybe_unused]] cuda_stream stream) {
   if (bytes == 0) return;
 #if defined(TERSEKV_SIMT)
-  std::memcpy(to, from, bytes);
+  simt::copy(to, from, bytes);
 #else
   cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
   cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
@@ -60,7 +60,7 @@ inline void copy_to_device(void* to, const void* from, std::size_t bytes, [[mayb
 inline void copy_to_host(void* to, const void* from, std::size_t bytes, [[maybe_unused]] cuda_stream stream) {
   if (bytes == 0) return;
 #if defined(TERSEKV_SIMT)
-  std::memcpy(to, from, bytes);
+  simt::copy(to, from, bytes);
 #else
   cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
   cuda_check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
@@ -69,7 +69,7 @@ inline void copy_to_host(void* to, const void* from, std::size_t bytes, [[maybe_
 inline void copy_on_device(void* to, const void* from, std::size_t bytes, [[maybe_unused]] cuda_stream stream) {
   if (bytes == 0) return;
 #if defined(TERSEKV_SIMT)
-  std::memcpy(to, from, bytes);
+  simt::copy(to, from, bytes);
 #else
   cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "cudaMemcpyAsync");
 #endif
@@ -77,7 +77,7 @@ inline void copy_on_device(void* to, const void* from, std::size_t bytes, [[mayb
 inline void fill_on_device(void* to, int byte, std::size_t bytes, [[maybe_unused]] cuda_stream stream) {
   if (bytes == 0) return;
 #if defined(TERSEKV_SIMT)
-  std::memset(to, byte, bytes);
+  simt::fill(to, byte, bytes);
 #else
   cuda_check(cudaMemsetAsync(to, byte, bytes, stream), "cudaMemsetAsync");
 #endif

@@ -53,10 +53,13 @@ class device_step {
     const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
     int* faults = work_->faults.data() + 2 * slot;
     const int heads = core_.shape.kv_heads;
-    if (staged_[slot] != 0) compare(slot, detail::to_array(k), detail::to_array(v));
-    detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
-    detail::stage_rows(detail::to_array(k), keys_[slot], n_, heads, core_.shape.head_dim, faults, stream());
-    detail::stage_rows(detail::to_array(v), values_[slot], n_, heads, core_.shape.value_dim, faults + 1, stream());
+    const detail::device_array from[2] = {detail::to_array(k), detail::to_array(v)};
+    if (staged_[slot] != 0) {
+      compare(slot, from[0], from[1]);
+      detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
+    }
+    detail::stage_rows({{from[0], keys_[slot], core_.shape.head_dim}, {from[1], values_[slot], core_.shape.value_dim}},
+                       n_, heads, faults, stream());
     staged_[slot] = static_cast<unsigned char>(staged_[slot] == 0 ? 1 : 2);
   }
 
@@ -122,8 +125,8 @@ class device_step {
     if (!core_.backend.check_numbers) return;
     int* fault = work_->faults.data() + 2 * slots_ + layer;
     detail::fill_on_device(fault, 0x7f, sizeof(int), stream());
-    detail::stage_rows(queries, {nullptr, queries.type, 0, 0}, n_, core_.shape.query_heads, core_.shape.head_dim, fault,
-                       stream());
+    detail::stage_rows({{queries, {nullptr, queries.type, 0, 0}, core_.shape.head_dim}}, n_, core_.shape.query_heads,
+                       fault, stream());
   }
   void keep_queries(int layer, const detail::device_query& query) {
     detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
