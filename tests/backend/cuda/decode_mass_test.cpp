@@ -18,16 +18,16 @@ TEST_CASE("lists of pages, and attention mass", "[cuda][decode]") {
     agrees(batch, reads);
 
     const int stride = 460, tokens = 3;
-    std::vector<float> mass(at(2 * tokens * stride), 1.0f);
+    std::vector<float> mass(at(2 * tokens * stride), listed ? 0.0f : 1.0f);  // rows that are read are overwritten
     kd::column_mass(batch.page, batch.attend, batch.queries.data(), batch.most, workspace, lists, mass.data(), tokens,
                     stride, nullptr);
     for (int head = 0; head < 2; ++head)
       for (int i = 0; i < tokens; ++i) {
-        std::vector<double> want(at(stride), 1.0);
+        std::vector<double> want(at(stride), listed ? 0.0 : 1.0);
         for (int g = 0; g < 4; ++g) {
           double ignored = 0;
           const auto w = batch.weights(0, head, i, g, false, ignored, reads);
-          for (std::size_t t = 0; t < w.size(); ++t) want[t] += w[t] / 4;
+          for (std::size_t t = 0; t < w.size(); ++t) want[t] = (g == 0 ? 0.0 : want[t]) + w[t] / 4;
         }
         double worst = 0;
         for (int t = 0; t < stride; ++t)

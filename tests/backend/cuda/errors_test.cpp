@@ -3,6 +3,10 @@
 // What goes wrong on a device is said, and changes nothing.
 #include <limits>
 #include <new>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <tersekv/backend/cuda.cuh>
 
@@ -117,6 +121,61 @@ TEST_CASE("numbers that are not finite are refused by commit, and the sequence s
   }
   for (int i = 0; i < 3; ++i) CHECK(test::feed(cache, chat, s, 1) == test::feed(cache, twin, s, 1));
   CHECK(chat.positions(1, 1) == twin.positions(1, 1));
+}
+
+TEST_CASE("queries that are not finite are named, whatever kernel meets them", "[cuda]") {
+  test::stream s(shape, 80, 3);
+  auto cache = kv::make_cache(shape, kv::cuda{}, kv::int4<>{});
+  auto chat = cache.open(), other = cache.open();
+  using step = decltype(cache)::step_type;
+  std::vector<float> out(40 * 4 * 64);
+  const auto attend = [&](step& x, int n, bool together) {
+    const kv::view q = s.queries(0, 0, n), to(out.data(), n, 4, 64);
+    if (!together) return x.attend(0, q, to);
+    step* const one = &x;
+    kv::attend(std::span<step* const>(&one, 1), 0, std::span<const kv::view>(&q, 1), std::span<const kv::view>(&to, 1));
+  };
+  for (const int n : {1, 3, 40})  // 40 tokens are a prompt
+    for (const bool together : {false, true}) {
+      CAPTURE(n, together);
+      auto x = chat.step(n, {.decode = true});
+      for (int l = 0; l < 2; ++l) x.append(l, s.keys(l, 0, n), s.values(l, 0, n));
+      for (const int head : {3, 2}) {
+        float& spoiled = s.q[0][static_cast<std::size_t>(((n - 1) * 4 + head) * 64 + 63)];
+        const float before = std::exchange(spoiled, -std::numeric_limits<float>::infinity());
+        attend(x, n, together);
+        std::string said;
+        try {
+          x.commit();
+        } catch (const kv::value_error& e) {
+          said = e.what();
+        }
+        CHECK(said == "tersekv::step::commit: q of layer 0 has NaN or infinity in token " + std::to_string(n - 1) +
+                          " of the step, head " + std::to_string(head));
+        spoiled = before;
+      }
+      x.commit(n - 1);  // without the token in question
+      auto y = other.step(n, {.decode = true});
+      for (int l = 0; l < 2; ++l) y.append(l, s.keys(l, 0, n), s.values(l, 0, n));
+      attend(y, n, together);
+      y.commit();
+    }
+  CHECK(chat.length() == 2 * (0 + 2 + 39));
+  auto x = chat.step(1);  // a pass that is repeated is judged by the last
+  x.append(0, s.keys(0, 0, 1), s.values(0, 0, 1)), x.append(1, s.keys(1, 0, 1), s.values(1, 0, 1));
+  s.q[0][5] = std::numeric_limits<float>::quiet_NaN();
+  attend(x, 1, false);
+  CHECK_THROWS_AS(x.commit(), kv::value_error);
+  s.q[0][5] = 0;
+  attend(x, 1, false);
+  x.commit();
+  auto unchecked = kv::make_cache(shape, kv::cuda{.check_numbers = false}, kv::int4<>{});
+  auto free = unchecked.open();
+  auto z = free.step(1);
+  z.append(0, s.keys(0, 0, 1), s.values(0, 0, 1)), z.append(1, s.keys(1, 0, 1), s.values(1, 0, 1));
+  s.q[0][5] = std::numeric_limits<float>::quiet_NaN();
+  z.attend(0, s.queries(0, 0, 1), kv::view(out.data(), 1, 4, 64));
+  z.commit();
 }
 
 TEST_CASE("out of memory, the step is still whole and may be tried again", "[cuda]") {

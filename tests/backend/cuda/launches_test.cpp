@@ -42,9 +42,9 @@ int requests_of_a_token(Ps... policies) {
 }  // namespace
 
 TEST_CASE("a decoded token asks the device for little beside attention", "[cuda]") {
-  CHECK(requests_of_a_token() <= 169);
-  CHECK(requests_of_a_token(kv::int4<>{}) <= 169);
-  CHECK(requests_of_a_token(kv::h2o{.heavy = 16, .recent = 8}, kv::int4<>{}) <= 236);
-  CHECK(requests_of_a_token(kv::snapkv{.rows = 24, .window = 8}, kv::int4<>{}) <= 201);
+  CHECK(requests_of_a_token() <= 105);
+  CHECK(requests_of_a_token(kv::int4<>{}) <= 105);
+  CHECK(requests_of_a_token(kv::h2o{.heavy = 16, .recent = 8}, kv::int4<>{}) <= 140);
+  CHECK(requests_of_a_token(kv::snapkv{.rows = 24, .window = 8}, kv::int4<>{}) <= 137);
 }
 #endif

@@ -41,10 +41,7 @@ class batch_attention {
   void run(int layer, std::span<const view> q, std::span<const view> out) {
     if constexpr (decodes_packed<page>()) {
       std::vector<device_query> queries;
-      for (std::size_t i = 0; i < steps_.size(); ++i) {
-        queries.push_back(steps_[i]->describe(layer, q[i], out[i], {}));
-        steps_[i]->look_at(layer, queries.back().queries);
-      }
+      for (std::size_t i = 0; i < steps_.size(); ++i) queries.push_back(steps_[i]->describe(layer, q[i], out[i], {}));
       const device_query* batch = core_.describe_batch(layer, queries);
       const model_shape& shape = core_.shape;
       const attend_shape about{shape.kv_heads, shape.group(), shape.scale, core_.plan.window(layer),
@@ -52,7 +49,7 @@ class batch_attention {
       std::byte* workspace =
           steps_.front()->work_->scratch.at_least(decode_workspace_bytes(about, shape.value_dim, limits_, false));
       packed_attention<page>(core_.format, about, batch, limits_, workspace, false, {}, core_.backend.stream);
-      for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i]->keep_queries(layer, queries[i]);
+      for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i]->end_attend(layer, queries[i]);
     }
   }
 

@@ -140,14 +140,21 @@ class device_commit_job {
     };
     put(p.keys, keys_.data(), keys_.size());
     put(p.values, values_.data(), values_.size());
-    put(p.mass, work_.mass_of_layer.data(), work_.mass_of_layer.size());
+    if constexpr (Core::needs_logits) {
+      std::vector<float*> masses(at(core_.shape.layers), nullptr);
+      const std::int64_t one =
+          static_cast<std::int64_t>(core_.shape.kv_heads) * signal_rows(request_.tokens) * work_.signal_stride;
+      for (int l = 0; l < core_.shape.layers; ++l)
+        if (work_.attended[at(l)]) masses[at(l)] = work_.mass.data() + l * one;
+      put(p.mass, masses.data(), masses.size());
+    }
     put(p.ranges, sequence_.ranges_.data(), sequence_.ranges_.size());
     const int per_slot = core_.shape.kv_heads;
     for (int s = 0; s < core_.plan.slots(); s += portion_) {
       device_commit c{};
       c.heads = sequence_.heads_.data() + s * per_slot;
       c.keys = reinterpret_cast<const device_array*>(plan_at(p.keys)) + s;
-      c.mass = work_.mass_of_layer.empty() ? nullptr : reinterpret_cast<const float* const*>(plan_at(p.mass));
+      c.mass = Core::needs_logits ? reinterpret_cast<const float* const*>(plan_at(p.mass)) : nullptr;
       c.window = window ? window + at(s * per_slot) * static_cast<std::size_t>(work_.signal_stride) : nullptr;
       c.ranges = reinterpret_cast<const position_range*>(plan_at(p.ranges));
       c.range_count = static_cast<int>(sequence_.ranges_.size());

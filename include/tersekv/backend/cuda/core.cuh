@@ -23,16 +23,16 @@ struct device_workspace {
   explicit device_workspace(pool& memory)
       : staged(memory), mass(memory), queries(memory), sums(memory), faults(memory), changes(memory), window(memory),
         lists(memory), scratch(memory) {}
-  device_buffer<std::byte> staged;    // [slots] keys, values: [n, kv_heads, dim] as the engine wrote them
-  device_buffer<float> mass;          // [layers][kv_heads, signal rows, stride]
-  device_buffer<float> queries;       // [layers][kept queries, query_heads, key_dim]
-  device_buffer<float> sums;          // [n, query_heads] log-sum-exp, where the engine does not ask for it
-  device_buffer<int> faults;          // [slots] keys, values: the first row with a number that is not finite
-  device_buffer<int> changes;         // [slots] as compare_rows writes them
-  device_buffer<float> window;        // what a window of queries needs at a trim
-  device_buffer<std::byte> lists;     // of pages to be read
-  device_buffer<std::byte> scratch;   // of the verb that runs
-  std::vector<float*> mass_of_layer;  // null where a layer did not attend
+  device_buffer<std::byte> staged;      // [slots] keys, values: [n, kv_heads, dim] as the engine wrote them
+  device_buffer<float> mass;            // [layers][kv_heads, signal rows, stride]
+  device_buffer<float> queries;         // [layers][kept queries, query_heads, key_dim]
+  device_buffer<float> sums;            // [n, query_heads] log-sum-exp, where the engine does not ask for it
+  device_buffer<int> faults;            // [slots] keys, values: the first row with a number that is not finite
+  device_buffer<int> changes;           // [slots] as compare_rows writes them
+  device_buffer<float> window;          // what a window of queries needs at a trim
+  device_buffer<std::byte> lists;       // of pages to be read
+  device_buffer<std::byte> scratch;     // of the verb that runs
+  std::vector<unsigned char> attended;  // [layers] in this step
   std::int64_t signal_stride = 0;
   int window_queries = 0;
   std::size_t bytes() const {

@@ -50,7 +50,7 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
   TERSEKV_UNROLL
   for (int k = 0; k + 1 < T::stages; ++k) fetch(k, k);
   prepare_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
-                                                    block.scale, block.sight);
+                                                    block.scale, block.sight, nullptr);
   const typename T::keys keys(block.queries, block.at);
   const typename T::values values(block.at);
   float scale[T::N][2];
@@ -96,14 +96,15 @@ __device__ void attend_packed(const decode_block<T>& block, int first, int last)
   block.template leave<typename T::values>(state);
 }
 
-/// Pieces first .. last of the rows that are numbers, likewise.
+/// Pieces first .. last of the rows that are numbers, likewise. There is always one with index 0, as a step has a row;
+/// its block looks for queries that are not finite.
 template <class T>
 __device__ void attend_numbers(const decode_block<T>& block, int first, int last) {
   const decode_arguments& a = block.a;
   const device_head& head = block.head;
   const int lane = block.lane;
   prepare_queries<8 * T::N, T::key_dim, T::threads>(block.query, a.shape, block.kv_head, block.pass, block.queries,
-                                                    block.scale, block.sight);
+                                                    block.scale, block.sight, first == 0 ? block.query.fault : nullptr);
   const half_keys<half, T::N, T::key_dim> keys(block.queries, block.at);
   using value_products = half_values<half, T::N, T::value_dim>;
   const value_products values(block.at);

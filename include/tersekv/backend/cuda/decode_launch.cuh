@@ -110,9 +110,9 @@ void packed_attention(const Page& page, const attend_shape& shape, const device_
           page.value_dim, Page::rows / 32});
 }
 
-/// mass[sequence, kv_head, token, row] += the mean over the group's query heads of the row's attention, after
-/// packed_attention with the same arguments. Rows stand as sinks | packed | window | own; tokens from signal_rows on
-/// are left out.
+/// mass[sequence, kv_head, token, row] = the mean over the group's query heads of the row's attention, after
+/// packed_attention with the same arguments. Rows stand as sinks | packed | window | own; each that was read is written
+/// once, others are left as they are. Tokens from signal_rows on are left out.
 template <class Page>
 void column_mass(const Page& page, const attend_shape& shape, const device_query* batch, const decode_limits& most,
                  void* workspace, const page_lists& lists, float* mass, int signal_rows, int stride,

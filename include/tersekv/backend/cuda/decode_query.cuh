@@ -21,9 +21,10 @@ __device__ __forceinline__ int query_place(int row, int c) { return c ^ (row % 2
 /// Rows [8 N, D] in shared memory, each times a power of two so that its largest number is below 2^15 and at least
 /// 2^14; scale[8 N] takes that and the logits' scale in units of log 2 together. All threads call it; barriers inside.
 /// Conversions to half then are exact for queries of 16 bits, but for numbers 2^-28 times the largest. sight[8 N]
+/// Where `fault` is not null, *fault becomes the least token * query heads + head that has a NaN or an infinity.
 template <int Rows, int D, int Threads>
 __device__ void prepare_queries(const device_query& query, const attend_shape& shape, int kv_head, pass_rows_of pass,
-                                float* rows, float* scale, sight_range* sight) {
+                                float* rows, float* scale, sight_range* sight, int* fault) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   for (int i = thread; i < Rows * D; i += Threads) {
     const int r = pass.first + i / D;
@@ -39,9 +40,15 @@ __device__ void prepare_queries(const device_query& query, const attend_shape& s
   __syncthreads();
   for (int r = thread / 32; r < Rows; r += Threads / 32) {
     float most = 0;
+    bool finite = true;
     for (int c = lane; c < D; c += 32) {
       const float x = load_shared<float>(rows + r * D + c);
+      finite = finite && (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u;
       most = x > most ? x : -x > most ? -x : most;
+    }
+    if (fault != nullptr && !__all_sync(all_lanes, finite) && lane == 0) {
+      const int all = pass.first + r, token = all / shape.group;
+      atomicMin(fault, (token * shape.kv_heads + kv_head) * shape.group + all % shape.group);
     }
     most = warp_reduce(most, [](float a, float b) { return a > b ? a : b; });
     int exponent = static_cast<int>(__float_as_uint(most) >> 23);  // 2^(exponent - 127) <= most; 0 below 2^-126

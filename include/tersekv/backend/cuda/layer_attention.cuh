@@ -6,6 +6,7 @@
 #include <tersekv/backend/cuda/decode_launch.cuh>
 #include <tersekv/backend/cuda/prompt_mass.cuh>
 #include <tersekv/backend/cuda/sequence.cuh>
+#include <tersekv/backend/cuda/stage.cuh>
 #include <tersekv/commit_request.hpp>
 
 namespace tersekv::detail {
@@ -22,7 +23,7 @@ class layer_attention {
 
   /// observed: tokens whose attention policies may look at.
   void run(const device_query& query, int observed) {
-    float* mass = begin_mass();
+    float* mass = mass_of_layer();
     device_query with_sums = query;
     if (mass != nullptr && with_sums.log_sum_exp == nullptr)  // masses are taken from it
       with_sums.log_sum_exp = work_.sums.at_least(at(n_) * at(core_.shape.query_heads));
@@ -30,6 +31,8 @@ class layer_attention {
     if constexpr (decodes_packed<page>())
       if ((n_ == 1 || n_ * shape_.group <= 32) && decodes_dims(core_.shape.head_dim, core_.shape.value_dim))
         return decode(q, mass);
+    look_at(query);
+    forget(mass);
     const page_lists lists = choose(q);
     if (lists.pages != nullptr)
       reference_attention<page>(core_.format, shape_, q, 1, n_, nullptr, lists, stream());
@@ -44,14 +47,19 @@ class layer_attention {
   cuda_stream stream() const { return core_.backend.stream; }
   static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-  /// What an earlier pass of the layer left is forgotten; null where no policy needs it.
-  float* begin_mass() {
-    if constexpr (!Core::needs_logits) return nullptr;
-    const std::int64_t one = static_cast<std::int64_t>(shape_.kv_heads) * signal_rows(n_) * work_.signal_stride;
-    float* mass = work_.mass.data() + layer_ * one;
-    work_.mass_of_layer[at(layer_)] = mass;
-    fill_on_device(mass, 0, at(one) * sizeof(float), stream());
-    return mass;
+  std::int64_t numbers_of_mass() const {
+    return static_cast<std::int64_t>(shape_.kv_heads) * signal_rows(n_) * work_.signal_stride;
+  }
+  /// Null where no policy needs it.
+  float* mass_of_layer() const { return Core::needs_logits ? work_.mass.data() + layer_ * numbers_of_mass() : nullptr; }
+  void forget(float* mass) const {
+    if (mass != nullptr) fill_on_device(mass, 0, at(numbers_of_mass()) * sizeof(float), stream());
+  }
+  /// Queries that are not finite would spoil what policies remember. Decode attention looks by itself.
+  void look_at(const device_query& query) const {
+    if (query.fault != nullptr)
+      stage_rows({{query.queries, {nullptr, query.queries.type, 0, 0}, core_.shape.head_dim}}, n_,
+                 core_.shape.query_heads, query.fault, stream());
   }
 
   /// Pages that the read policy names for the queries of one token.
@@ -71,6 +79,7 @@ class layer_attention {
     const std::size_t bytes = decode_workspace_bytes(shape_, core_.shape.value_dim, most, Core::needs_logits);
     std::byte* workspace = work_.scratch.at_least(bytes);
     packed_attention<page>(core_.format, shape_, q, most, workspace, Core::needs_logits, lists, stream());
+    if (lists.pages != nullptr) forget(mass);  // of rows that are not read
     if (mass != nullptr)
       column_mass<page>(core_.format, shape_, q, most, workspace, lists, mass, n_,
                         static_cast<int>(work_.signal_stride), stream());

@@ -50,6 +50,7 @@ struct device_query {
   device_array keys, values;  // the step's own rows [n, kv_heads, dim]
   const int* length;          // position of the first query and of the first own row
   int n;                      // tokens of the step
+  int* fault = nullptr;       // as stage_rows has it, of the queries; decode attention looks where it is not null
   friend bool operator==(const device_query&, const device_query&) = default;
 };
 

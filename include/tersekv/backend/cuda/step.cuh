@@ -28,7 +28,7 @@ class device_step {
     staged_.assign(slots_, 0);
     work_->faults.at_least(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
     detail::fill_on_device(work_->faults.data(), 0x7f, work_->faults.held(), stream());
-    work_->mass_of_layer.assign(static_cast<std::size_t>(core_.shape.layers), nullptr);
+    work_->attended.assign(static_cast<std::size_t>(core_.shape.layers), 0);
     work_->signal_stride = sequence.rows_most_ + n;
     if (Core::needs_logits)
       work_->mass.at_least(static_cast<std::size_t>(core_.shape.layers * core_.shape.kv_heads) *
@@ -66,9 +66,8 @@ class device_step {
   /// As basic_step::attend; log_sum_exp is device memory as well.
   void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
     const detail::device_query query = describe(layer, q, out, log_sum_exp);
-    look_at(layer, query.queries);
     detail::layer_attention<Core>(core_, *work_, sequence_, layer, n_).run(query, observed(n_));
-    keep_queries(layer, query);
+    end_attend(layer, query);
   }
 
   /// As basic_step::change; waits for the device.
@@ -118,17 +117,17 @@ class device_step {
             keys_[slot],
             values_[slot],
             sequence_.length_there_.data(),
-            n_};
+            n_,
+            core_.backend.check_numbers ? begin_fault(layer) : nullptr};
   }
-  /// Queries that are not finite would spoil what policies remember.
-  void look_at(int layer, const detail::device_array& queries) {
-    if (!core_.backend.check_numbers) return;
+  /// Where queries that are not finite are noted; what an earlier pass of the layer found is forgotten.
+  int* begin_fault(int layer) {
     int* fault = work_->faults.data() + 2 * slots_ + layer;
-    detail::fill_on_device(fault, 0x7f, sizeof(int), stream());
-    detail::stage_rows({{queries, {nullptr, queries.type, 0, 0}, core_.shape.head_dim}}, n_, core_.shape.query_heads,
-                       fault, stream());
+    if (work_->attended[static_cast<std::size_t>(layer)]) detail::fill_on_device(fault, 0x7f, sizeof(int), stream());
+    return fault;
   }
-  void keep_queries(int layer, const detail::device_query& query) {
+  void end_attend(int layer, const detail::device_query& query) {
+    work_->attended[static_cast<std::size_t>(layer)] = 1;
     detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
   }
 
