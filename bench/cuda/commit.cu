@@ -31,15 +31,13 @@ class growing_rows {
         state_(normal(shape.heads() * at(rows_) * std::max(1, Columns), 7)),
         window_(shape.heads() * 2 * window_numbers * sizeof(kv::half)), heads_(shape.heads() * sizeof(kd::device_head)),
         keys_(normal_halves(at(shape.rows) * at(shape.kv_heads) * dim, 5)),
-        values_(normal_halves(at(shape.rows) * at(shape.kv_heads) * dim, 6)), length_(std::vector<int>{0}),
-        staged_state_(shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float)),
-        staged_(std::vector<kd::device_array>{array(keys_), array(values_)}) {
+        values_(normal_halves(at(shape.rows) * at(shape.kv_heads) * dim, 6)),
+        staged_state_(shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float)) {
     TERSEKV_CUDA(cudaMemsetAsync(staged_state_.template as<char>(), 0,
                                  shape.heads() * at(shape.rows) * std::max(1, Columns) * sizeof(float), stream()));
     make_heads();
     apply(shape.rows, nullptr, staged_state_.template as<float>(), shape.rows, shape.rows);
-    const int length = shape.rows;
-    copy_bytes(length_.template as<int>(), &length, sizeof length);
+    length_ = shape.rows;
     for (const auto& [now, bytes] : changing()) {
       saved_.push_back(std::make_unique<device_memory>(bytes));
       copy_bytes(saved_.back()->template as<char>(), now, bytes);
@@ -60,12 +58,16 @@ class growing_rows {
 
   /// `accepted` staged rows enter; keep as in apply_batch.
   void apply(int accepted, const unsigned char* keep, const float* staged_state, int most_rows, int most_accepted) {
-    if (accepted != accepted_) {
-      accepted_ = accepted;
+    if (accepted != accepted_ || length_ != applied_length_) {
+      accepted_ = accepted, applied_length_ = length_;
       std::vector<kd::device_apply> all;
       for (int s = 0; s < shape_.sequences; ++s)
-        all.push_back({heads() + std::ptrdiff_t{s} * shape_.kv_heads, staged_.template as<kd::device_array>(),
-                       staged_.template as<kd::device_array>() + 1, length_.template as<int>(), accepted});
+        all.push_back({heads() + std::ptrdiff_t{s} * shape_.kv_heads,
+                       {array(keys_), 0},
+                       {array(values_), 0},
+                       length_,
+                       accepted,
+                       nullptr});
       sequences_ = std::make_unique<device_memory>(all);
     }
     const kd::apply_batch batch{sequences_->template as<kd::device_apply>(),
@@ -94,8 +96,8 @@ class growing_rows {
   }
 
   kd::device_head* heads() const { return heads_.template as<kd::device_head>(); }
-  const int* length() const { return length_.template as<int>(); }
-  const kd::device_array* staged_keys() const { return staged_.template as<kd::device_array>(); }
+  int length() const { return length_; }
+  kd::slot_arrays staged_keys() const { return {array(keys_), 0}; }
 
  private:
   static constexpr int window_numbers = (Codec::window + 2 * page_type::span) * dim;
@@ -141,10 +143,10 @@ class growing_rows {
 
   batch_shape shape_;
   page_type page_;
-  int rows_, accepted_ = 0;
+  int rows_, length_ = 0, accepted_ = 0, applied_length_ = 0;
   std::size_t pages_of_head_, pages_;
-  device_memory memory_, tables_, free_, freed_, counts_, positions_, state_, window_, heads_, keys_, values_, length_,
-      staged_state_, staged_;
+  device_memory memory_, tables_, free_, freed_, counts_, positions_, state_, window_, heads_, keys_, values_,
+      staged_state_;
   std::unique_ptr<device_memory> sequences_, saved_holders_;
   std::vector<std::unique_ptr<device_memory>> saved_;
 };
@@ -198,15 +200,12 @@ void trim(session& s, batch_shape shape) {
   growing_rows<kv::int4<>, columns> rows(shape);
   const int stride = shape.rows + 1;
   const device_memory mass(normal(shape.heads() * static_cast<std::size_t>(stride), 8));
-  std::vector<const float*> layers;
-  for (int q = 0; q < shape.sequences; ++q)
-    layers.push_back(mass.as<float>() + std::ptrdiff_t{q} * shape.kv_heads * stride);
-  const device_memory mass_of_layer(layers), slot_of_layer(std::vector<int>{0});
+  const device_memory slot_of_layer(std::vector<int>{0});
   std::vector<kd::device_commit> commits;
   for (int q = 0; q < shape.sequences; ++q)
     commits.push_back({rows.heads() + std::ptrdiff_t{q} * shape.kv_heads, rows.staged_keys(),
-                       mass_of_layer.as<const float*>() + q, nullptr, nullptr, rows.length(), stride, 0, 1, 1, 1, 1, 0,
-                       true});
+                       mass.as<float>() + std::ptrdiff_t{q} * shape.kv_heads * stride, nullptr, nullptr, stride,
+                       rows.length(), 0, 1, 1, 1, 1, 0, true});
   const device_memory batch(commits);
   const kd::commit_shape c{shape.sequences,         1,       shape.kv_heads, 0, 1, dim, dim, 1,
                            slot_of_layer.as<int>(), nullptr, stride,         1};

@@ -31,6 +31,7 @@ struct cuda {
   std::pmr::memory_resource* memory = nullptr;  // of device memory, in order of the stream; null = the runtime's
   std::size_t max_bytes = 0;                    // pages, windows, columns; 0 = no limit
   bool check_numbers = true;                    // commit waits, and throws value_error where a row was not finite
+  std::size_t scratch_bytes = 128 << 20;        // lists of a commit, which takes slots in turn where they need more
 };
 
 namespace detail {

@@ -48,9 +48,11 @@ TEST_CASE("a batch of sequences in one launch is each head alone", "[apply]") {
   std::vector<unsigned char> keep(heads * most);
   for (auto& k : keep) k = random() % 3 != 0;
 
+  int length_after[sequences] = {};
   const auto sequence = [&](int s, kd::device_head* first) {
     const kd::device_array* keys = staged.data() + s * 2 * slots;
-    return kd::device_apply{first, keys, keys + slots, &length[s], accepted[s]};
+    constexpr std::int64_t bytes = most * kv_heads * dim * sizeof(kv::half);
+    return kd::device_apply{first, {keys[0], bytes}, {keys[slots], bytes}, length[s], accepted[s], &length_after[s]};
   };
   kd::device_apply batch[sequences];
   for (int s = 0; s < sequences; ++s) batch[s] = sequence(s, together.head.data() + s * slots * kv_heads);
@@ -58,14 +60,16 @@ TEST_CASE("a batch of sequences in one launch is each head alone", "[apply]") {
   b.sequences = batch, b.count = sequences, b.slots = slots, b.kv_heads = kv_heads;
   b.most_rows = most, b.most_accepted = most, b.staged_state = state.data(), b.keep = keep.data();
   kd::apply_rows<page_type, columns, false>(page, pages.pool(), b, nullptr, nullptr);
+  CHECK(length_after[0] == 45);
+  CHECK(length_after[1] == 33);
 
   for (int i = 0; i < heads; ++i) {
     const int s = i / (slots * kv_heads), slot = i / kv_heads % slots, h = i % kv_heads;
     kd::device_array keys = batch[s].keys[slot], values = batch[s].values[slot];
     for (auto* a : {&keys, &values}) a->data = static_cast<kv::half*>(a->data) + h * dim;
-    const kd::device_apply one{&alone.head[at(i)], &keys, &values, &length[s], accepted[s]};
+    const kd::device_apply one{&alone.head[at(i)], {keys, 0}, {values, 0}, length[s], accepted[s], nullptr};
     kd::apply_batch single = b;
-    single.sequences = &one, single.count = single.slots = single.kv_heads = 1;
+    single.sequences = one, single.count = single.slots = single.kv_heads = 1;
     single.staged_state = state.data() + i * most * columns, single.keep = keep.data() + i * most;
     kd::apply_rows<page_type, columns, false>(page, pages.pool(), single, nullptr, nullptr);
 

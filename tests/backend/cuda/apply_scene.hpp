@@ -114,9 +114,9 @@ class two_heads {
       return kd::device_array{const_cast<float*>(x.data()), kd::element::f32, dim, dim};
     };
     const kd::device_array keys = array(c.keys, page_.key_dim), values = array(c.values, page_.value_dim);
-    const kd::device_apply sequence{&device_, &keys, &values, &length_, c.accepted};
+    const kd::device_apply sequence{&device_, {keys, 0}, {values, 0}, length_, c.accepted, nullptr};
     const auto or_null = [](auto& v) { return v.empty() ? nullptr : v.data(); };
-    const kd::apply_batch batch{&sequence,
+    const kd::apply_batch batch{sequence,
                                 1,
                                 1,
                                 1,

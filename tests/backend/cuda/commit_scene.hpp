@@ -108,8 +108,7 @@ class commit_scene {
   }
   std::span<const kv::position_range> ranges() const { return ranges_; }
   std::span<const float> staged_key(int q, int s, int j, int h) const {
-    const float* all = sequences_[at(q)].keys[at(s)].data();
-    return {all + (j * o.kv_heads + h) * o.key_dim, at(o.key_dim)};
+    return {sequences_[at(q)].keys.data() + ((s * o.tokens + j) * o.kv_heads + h) * o.key_dim, at(o.key_dim)};
   }
 
   const scene_options o;
@@ -118,10 +117,7 @@ class commit_scene {
  private:
   struct sequence {
     int length = 0;
-    std::vector<std::vector<float>> keys, mass;  // [slots], [layers]
-    std::vector<kv::detail::device_array> key_arrays;
-    std::vector<const float*> mass_pointers;
-    std::vector<float> window;
+    std::vector<float> keys, mass, window;  // [slots, tokens, kv_heads, key_dim], [layers, kv_heads, tokens, stride]
   };
   struct head_arrays {
     std::vector<int> position;
@@ -130,7 +126,7 @@ class commit_scene {
 
   int stride() const { return o.most_committed + o.tokens + 2; }
   float signal(int q, int l, int h, int r, int i) const {
-    return sequences_[at(q)].mass[at(l)][at((h * o.tokens + r) * stride() + i)];
+    return sequences_[at(q)].mass[at(((l * o.kv_heads + h) * o.tokens + r) * stride() + i)];
   }
   int below(int n) { return static_cast<int>(random_() % static_cast<unsigned>(n)); }
   float number() {
@@ -149,23 +145,31 @@ class commit_scene {
     sequence& me = sequences_[at(q)];
     me.length = 2 * o.most_committed + below(10);
     for (int s = 0; s < o.slots; ++s) {
-      me.keys.push_back(numbers(o.tokens * o.kv_heads * o.key_dim));
-      me.key_arrays.push_back({me.keys.back().data(), kv::detail::element::f32, o.kv_heads * o.key_dim, o.key_dim});
+      for (const float x : numbers(o.tokens * o.kv_heads * o.key_dim)) me.keys.push_back(x);
       std::vector<int> rows;
       for (int h = 0; h < o.kv_heads; ++h) {
         if (h == 0 || !o.heads_agree) rows = committed(me.length);
         add_head((q * o.slots + s) * o.kv_heads + h, rows);
       }
     }
-    for (int l = 0; l < o.layers; ++l) {
-      me.mass.push_back(numbers(o.kv_heads * o.tokens * stride()));
-      me.mass_pointers.push_back(me.mass.back().data());
-    }
+    me.mass = numbers(o.layers * o.kv_heads * o.tokens * stride());
     me.window = numbers(o.slots * o.kv_heads * stride());
     if (o.ranges && ranges_.empty()) ranges_ = {{1, 4}, {me.length - 6, me.length - 2}, {me.length, me.length + 1}};
-    commits_.push_back({heads_.data() + q * o.slots * o.kv_heads, me.key_arrays.data(), me.mass_pointers.data(),
-                        me.window.data(), ranges_.data(), &me.length, stride(), static_cast<int>(ranges_.size()),
-                        o.tokens, o.accepted, o.observed, o.tokens, 4, o.due});
+    const kv::detail::device_array keys{me.keys.data(), kv::detail::element::f32, o.kv_heads * o.key_dim, o.key_dim};
+    commits_.push_back({heads_.data() + q * o.slots * o.kv_heads,
+                        {keys, static_cast<std::int64_t>(me.keys.size() / at(o.slots) * sizeof(float))},
+                        me.mass.data(),
+                        me.window.data(),
+                        ranges_.data(),
+                        stride(),
+                        me.length,
+                        static_cast<int>(ranges_.size()),
+                        o.tokens,
+                        o.accepted,
+                        o.observed,
+                        o.tokens,
+                        4,
+                        o.due});
   }
   /// Ascending positions below `length`.
   std::vector<int> committed(int length) {

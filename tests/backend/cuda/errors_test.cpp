@@ -181,20 +181,20 @@ TEST_CASE("queries that are not finite are named, whatever kernel meets them", "
 TEST_CASE("out of memory, the step is still whole and may be tried again", "[cuda]") {
   test::counting_resource memory;
   {
-    test::stream s(shape, 200, 3);
+    test::stream s(shape, 400, 3);
     auto cache = kv::make_cache(shape, kv::cuda{.memory = &memory}, kv::int8<>{});
     auto chat = cache.open();
     test::feed(cache, chat, s, 60);
     const std::size_t before = memory.held;
-    auto step = chat.step(100);
-    test::run(cache, step, s, 60, 100);
+    auto step = chat.step(300);  // which needs longer columns and more pages
+    test::run(cache, step, s, 60, 300);
     memory.limit = memory.held;
     CHECK_THROWS(step.commit());
     CHECK(chat.length() == 60);
     memory.limit = 0;
     step.commit();
-    CHECK(chat.length() == 160);
-    CHECK(chat.rows(0, 0) == 160);
+    CHECK(chat.length() == 360);
+    CHECK(chat.rows(0, 0) == 360);
     CHECK(memory.held > before);
   }
   CHECK(memory.held == 0);
@@ -204,7 +204,7 @@ TEST_CASE("whatever allocation of a commit is refused, it may be tried again", "
   CHECK(refuse_each({150, 220}, 0, kv::snapkv{.rows = 40, .window = 8}, kv::int8<>{}) > 2);
   CHECK(refuse_each({40, 30}, 0, kv::snapkv{.rows = 400, .window = 8, .when = kv::every_chunk}, kv::int8<>{}) > 0);
   CHECK(refuse_each({40, 1, 90}, 2, kv::h2o{.heavy = 20, .recent = 8}, kv::int4<>{}) > 0);
-  CHECK(refuse_each({200}, 0, kv::kivi<2, 32, 0>{}) > 1);
+  CHECK(refuse_each({200}, 0, kv::kivi<2, 32, 0>{}) > 0);
 }
 
 TEST_CASE("a limit in bytes holds for pages, windows and columns", "[cuda]") {

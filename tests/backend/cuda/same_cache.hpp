@@ -16,13 +16,14 @@ namespace kv = tersekv;
 
 /// tolerance: of outputs, relative to what the CPU gives; both approximate attention over the same packed rows.
 template <class... Ps>
-void cache(double tolerance, Ps... policies) {
+void cache_on(const kv::cuda& device, int protected_rows, double tolerance, Ps... policies) {
   constexpr int part = simt::address_sanitizer ? 6 : 1;  // of the tokens that are decoded
   test::stream s({.layers = 3, .query_heads = 4, .kv_heads = 2, .head_dim = 64}, 240, 7);
   auto here = kv::make_cache(s.shape, kv::cpu{}, policies...);
-  auto there = kv::make_cache(s.shape, kv::cuda{}, policies...);
+  auto there = kv::make_cache(s.shape, device, policies...);
   auto a = here.open();
   auto b = there.open();
+  if (protected_rows > 0) a.protect(10, 10 + protected_rows), b.protect(10, 10 + protected_rows);
   const auto close = [&](const auto& x, const auto& y) {
     for (std::size_t l = 0; l < x.size(); ++l) {
       const auto rows = x[l].size() / static_cast<std::size_t>(s.shape.value_dim);
@@ -63,6 +64,10 @@ void cache(double tolerance, Ps... policies) {
   const kv::report_data x = kv::report(a), y = kv::report(b);
   CHECK(x.rows_kept == y.rows_kept);
   CHECK(x.page_bytes == y.page_bytes);
+}
+template <class... Ps>
+void cache(double tolerance, Ps... policies) {
+  cache_on({}, 0, tolerance, policies...);
 }
 
 }  // namespace same

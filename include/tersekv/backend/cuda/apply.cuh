@@ -13,17 +13,18 @@ namespace tersekv::detail {
 
 /// One sequence whose step is committed.
 struct device_apply {
-  device_head* heads;          // [slots, kv_heads]
-  const device_array* keys;    // [slots] staged rows [tokens, kv_heads, key_dim]
-  const device_array* values;  // [slots] likewise [tokens, kv_heads, value_dim]
-  const int* length;           // of the sequence before the step
-  int accepted;                // tokens of the step that are committed
+  device_head* heads;  // [slots, kv_heads]
+  slot_arrays keys;    // [slots] staged rows [tokens, kv_heads, key_dim]
+  slot_arrays values;  // [slots] likewise [tokens, kv_heads, value_dim]
+  int length;          // of the sequence before the step
+  int accepted;        // tokens of the step that are committed
+  int* length_there;   // becomes length + accepted; null = stays
 };
 
 /// A batch. Head i = (sequence * slots + slot) * kv_heads + kv_head. The list of a head: its live committed rows in
 /// order, then the accepted staged ones.
 struct apply_batch {
-  const device_apply* sequences;  // [count]
+  batch_of<device_apply> sequences;  // [count]
   int count, slots, kv_heads;
   int window, sinks;             // of the codec
   int most_rows, most_accepted;  // bounds of a list, and of accepted: strides of the following
@@ -54,7 +55,7 @@ using apply_memory = shared_layout<region<float, most_numbers>, region<coder, mo
 
 template <int Columns>
 __device__ head_entry entry_of(const apply_batch& b, int head, int key_dim, int value_dim) {
-  const device_apply& s = b.sequences[head / (b.slots * b.kv_heads)];
+  const device_apply s = b.sequences[head / (b.slots * b.kv_heads)];
   const int slot = head / b.kv_heads % b.slots;
   const std::int64_t list = static_cast<std::int64_t>(head) * b.most_rows;
   head_entry e{};
@@ -66,7 +67,7 @@ __device__ head_entry entry_of(const apply_batch& b, int head, int key_dim, int 
   }
   if constexpr (Columns > 0) e.state = b.staged_state + static_cast<std::int64_t>(head) * b.most_accepted * Columns;
   e.staged_keys = s.keys[slot], e.staged_values = s.values[slot];
-  e.kv_head = head % b.kv_heads, e.length = *s.length, e.accepted = s.accepted;
+  e.kv_head = head % b.kv_heads, e.length = s.length, e.accepted = s.accepted;
   return e;
 }
 
@@ -127,8 +128,10 @@ __global__ void __launch_bounds__(apply_threads, 2) apply_kernel(const apply_arg
   __syncthreads();
 
   if (left > 0) head_compactor<Page, Columns, Biased>{w, memory::template get<3>(), memory::template get<4>()}.run();
-  if (threadIdx.x == 0)
-    stored.sinks = head.sinks, stored.packed = head.packed, stored.dead = head.dead, stored.window = head.window;
+  if (threadIdx.x != 0) return;
+  stored.sinks = head.sinks, stored.packed = head.packed, stored.dead = head.dead, stored.window = head.window;
+  if (index % (b.slots * b.kv_heads) == 0)
+    if (int* to = b.sequences[index / (b.slots * b.kv_heads)].length_there) *to = entry.length + entry.accepted;
 }
 
 /// Bytes of workspace for apply_rows with `heads` heads in all.
@@ -138,7 +141,7 @@ std::size_t apply_workspace(const Page& page, int heads) {
   return room <= most_numbers ? 0 : sizeof(float) * static_cast<std::size_t>(room) * static_cast<std::size_t>(heads);
 }
 
-/// Changes the rows of all heads of a batch. Lengths of sequences stay.
+/// Changes the rows of all heads of a batch, and lengths where device_apply says where they stand.
 /// Errors  cuda_error
 template <class Page, int Columns, bool Biased>
 void apply_rows(const Page& page, const device_pool& pool, const apply_batch& batch, void* workspace,

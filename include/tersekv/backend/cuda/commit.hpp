@@ -13,12 +13,12 @@ namespace tersekv::detail {
 /// One sequence whose step is committed.
 struct device_commit {
   const device_head* heads;      // [slots, kv_heads]
-  const device_array* keys;      // [slots] staged keys [tokens, kv_heads, key_dim]; only for policies that look at them
-  const float* const* mass;      // [layers] of [kv_heads, signal_rows, signal_stride] over row indices; null = not read
+  slot_arrays keys;              // [slots] staged keys [tokens, kv_heads, key_dim]; only for policies that look at them
+  const float* mass;             // [layers, kv_heads, signal_rows, signal_stride] over row indices; null = not read
   const float* window;           // [slots, kv_heads, signal_stride] attention of the newest queries
   const position_range* ranges;  // [range_count] positions that the caller protects
-  const int* length;             // of the sequence before the step
   std::int64_t signal_stride;    // the longest head's rows, and the step's, or more
+  int length;                    // of the sequence before the step
   int range_count;
   int tokens, accepted, observed;  // of the step; of them committed; of those observed
   int signal_rows;                 // one per token, or two: the sum over tokens, the newest token

@@ -9,10 +9,10 @@ namespace tersekv::detail {
 template <class Merge>
 struct fold_arguments : head_lists {
   Merge merge;
-  typename Merge::head_state* const* states;  // [sequences] of [slots, kv_heads]
-  int first_column, columns;                  // the merger's own columns of state, those of all policies
-  bool rewrites_packed;                       // packed rows may be rewritten
-  float *keys, *values;                       // [heads, most_rows, dim] of the lists
+  batch_of<typename Merge::head_state*> states;  // of each sequence [slots, kv_heads]
+  int first_column, columns;                     // the merger's own columns of state, those of all policies
+  bool rewrites_packed;                          // packed rows may be rewritten
+  float *keys, *values;                          // [heads, most_rows, dim] of the lists
 
   // in the workspace: [heads, most_rows] unless said otherwise
   unsigned char* changed;  // rows that were rewritten: the answer, with keys, values, bias and columns

@@ -24,10 +24,10 @@ template <class Page>
 __global__ void __launch_bounds__(list_numbers_threads, 4) list_numbers_kernel(const list_numbers_arguments<Page> a) {
   const apply_batch& b = a.batch;
   const int index = static_cast<int>(blockIdx.y), dk = a.page.key_dim, dv = a.page.value_dim;
-  const device_apply& s = b.sequences[index / (b.slots * b.kv_heads)];
+  const device_apply s = b.sequences[index / (b.slots * b.kv_heads)];
   const device_head& head = s.heads[index % (b.slots * b.kv_heads)];
-  const device_array &staged_keys = s.keys[index / b.kv_heads % b.slots],
-                     &staged_values = s.values[index / b.kv_heads % b.slots];
+  const device_array staged_keys = s.keys[index / b.kv_heads % b.slots],
+                     staged_values = s.values[index / b.kv_heads % b.slots];
   const int live = head.rows() - head.dead, part = static_cast<int>(blockIdx.x) * list_numbers_part;
   float* keys = a.keys + static_cast<std::int64_t>(index) * b.most_rows * dk;
   float* values = a.values + static_cast<std::int64_t>(index) * b.most_rows * dv;

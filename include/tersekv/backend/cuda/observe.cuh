@@ -26,8 +26,8 @@ __device__ inline float signal(const device_commit& c, const commit_shape& s, co
                                int last) {
   float sum = 0;
   for (int layer = 0; layer < s.layers; ++layer) {
-    if (s.slot_of_layer[layer] != s.first_slot + at.slot || c.mass[layer] == nullptr) continue;
-    const float* row = c.mass[layer] + at.kv_head * c.signal_rows * c.signal_stride + i;
+    if (s.slot_of_layer[layer] != s.first_slot + at.slot) continue;
+    const float* row = c.mass + (layer * s.kv_heads + at.kv_head) * c.signal_rows * c.signal_stride + i;
     for (int r = first; r < last; ++r) sum += row[r * c.signal_stride];
   }
   return sum;
@@ -44,7 +44,7 @@ template <class Evict, class Merge>
 struct observe_arguments {
   Evict evict;
   Merge merge;
-  const device_commit* batch;
+  batch_of<device_commit> batch;
   commit_shape shape;
   row_lists lists;
 };
@@ -53,7 +53,7 @@ template <class Evict, class Merge>
 __global__ void observe_kernel(observe_arguments<Evict, Merge> a) {
   constexpr int columns = Evict::columns + Merge::columns;
   const head_place at(a.shape);
-  const device_commit& c = a.batch[at.sequence];
+  const device_commit c = a.batch[at.sequence];
   const device_head& head = c.heads[at.of_sequence(a.shape)];
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), committed = head.rows(), j = i - committed;
   if (i >= committed + c.accepted || (j < 0 && head.position[i] < 0)) return;
@@ -66,7 +66,7 @@ __global__ void observe_kernel(observe_arguments<Evict, Merge> a) {
   const auto update = [&](const auto& policy, float* mine) {
     if constexpr (inserts_rows<std::remove_cvref_t<decltype(policy)>>)
       if (j >= 0) {
-        const device_array& keys = c.keys[at.slot];
+        const device_array keys = c.keys[at.slot];
         policy.insert(mine, staged_key{keys, keys.at(j, at.kv_head)}, a.shape.key_dim);
       }
     if constexpr (requires { policy.observe(mine, o); }) policy.observe(mine, o);
@@ -78,8 +78,8 @@ __global__ void observe_kernel(observe_arguments<Evict, Merge> a) {
 
 /// Brings device_head::state up to date and fills row_lists::staged_state; nothing where no policy has columns.
 template <class Evict, class Merge>
-void observe_rows(const Evict& evict, const Merge& merge, const device_commit* batch, const commit_shape& shape,
-                  const row_lists& lists, cuda_stream stream) {
+void observe_rows(const Evict& evict, const Merge& merge, const batch_of<device_commit>& batch,
+                  const commit_shape& shape, const row_lists& lists, cuda_stream stream) {
   if constexpr (Evict::columns + Merge::columns > 0) {
     constexpr unsigned threads = 256;
     const dim3 grid((static_cast<unsigned>(shape.most_rows) + threads - 1) / threads,

@@ -68,7 +68,7 @@ class query_window {
   const float* attention() const { return Core::needs_window ? work_.window.data() + places().mass : nullptr; }
 
   /// Attention of the queries, summed over them and over the layers that read a slot, mean over the group.
-  void attend(const std::vector<device_array>& keys, const std::vector<device_array>& values) {
+  void attend(const slot_arrays& keys, const slot_arrays& values) {
     if constexpr (Core::needs_window) {
       const window_places p = places();
       float* memory = work_.window.data();
@@ -141,8 +141,8 @@ class query_window {
                  stream());
   }
 
-  void attend_layer(int layer, const std::vector<device_array>& keys, const std::vector<device_array>& values,
-                    device_query* query, const device_window* window) {
+  void attend_layer(int layer, const slot_arrays& keys, const slot_arrays& values, device_query* query,
+                    const device_window* window) {
     const window_places p = places();
     float* memory = work_.window.data();
     const int slot = core_.plan.slot(layer), kv_heads = core_.shape.kv_heads, n = work_.window_queries;
@@ -152,8 +152,8 @@ class query_window {
                              queries,
                              {},
                              memory + p.sums,
-                             keys[at(slot)],
-                             values[at(slot)],
+                             keys[slot],
+                             values[slot],
                              sequence_.length_there_.data(),
                              n};
     write_bytes(query, &about, sizeof about, stream());

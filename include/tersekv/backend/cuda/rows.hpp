@@ -42,6 +42,34 @@ struct device_array {
 
 inline device_array to_array(const view& x) { return {x.data(), x.type(), x.row_stride(), x.head_stride()}; }
 
+/// The staging areas of slots that follow each other.
+struct slot_arrays {
+  device_array first;
+  std::int64_t bytes;  // from one slot's to the next one's
+  TERSEKV_HD device_array operator[](int slot) const {
+    device_array one = first;
+    one.data = static_cast<std::byte*>(one.data) + slot * bytes;
+    return one;
+  }
+};
+
+/// What a kernel gets for each sequence of a batch: in device memory, or, of one sequence, among its arguments.
+template <class T>
+class batch_of {
+ public:
+  batch_of() = default;
+  batch_of(const T* all) : all_(all) {}
+  batch_of(const T& one) : one_(one) {}
+  TERSEKV_HD T operator[](int sequence) const {
+    if (all_ != nullptr) return all_[sequence];
+    return one_;
+  }
+
+ private:
+  const T* all_ = nullptr;
+  T one_{};
+};
+
 /// One sequence of a batch that attends to one slot.
 struct device_query {
   const device_head* heads;   // [kv_heads] of the slot

@@ -12,10 +12,14 @@
 
 namespace tersekv::detail {
 
-/// Bytes of row_lists; `columns` of all policies.
+/// What observe_rows() writes; `columns` of all policies.
+inline void carve_staged(carver& from, row_lists& l, const commit_shape& s, int columns) {
+  from.take(l.staged_state, static_cast<std::size_t>(s.heads()) * static_cast<std::size_t>(s.most_accepted) *
+                                static_cast<std::size_t>(columns));
+}
+/// The lists themselves.
 template <class Evict>
-row_lists carve_lists(carver& from, const commit_shape& s, int columns) {
-  row_lists l{};
+void carve_lists(carver& from, row_lists& l, const commit_shape& s) {
   const auto heads = static_cast<std::size_t>(s.heads()), rows = heads * static_cast<std::size_t>(s.most_rows);
   for (int** counts : {&l.rows, &l.guarded, &l.allowed, &l.open, &l.kept}) from.take(*counts, heads);
   from.take(l.sure, heads);
@@ -27,17 +31,22 @@ row_lists carve_lists(carver& from, const commit_shape& s, int columns) {
   from.take(l.score, rows);
   from.take(l.guard, rows);
   from.take(l.keep, rows);
-  from.take(l.staged_state, heads * static_cast<std::size_t>(s.most_accepted) * static_cast<std::size_t>(columns));
+}
+template <class Evict>
+row_lists carve_lists(carver& from, const commit_shape& s, int columns) {
+  row_lists l{};
+  carve_staged(from, l, s, columns);
+  carve_lists<Evict>(from, l, s);
   return l;
 }
 
 /// The lists of a batch.
 struct head_lists {
-  const device_commit* batch;
+  batch_of<device_commit> batch;
   commit_shape shape;
   row_lists lists;
 
-  __device__ int seen(const head_place& at) const { return *batch[at.sequence].length + batch[at.sequence].accepted; }
+  __device__ int seen(const head_place& at) const { return batch[at.sequence].length + batch[at.sequence].accepted; }
   /// First position that a reader of the slot can still see.
   __device__ int first_seen(const head_place& at) const {
     const int retained = shape.retained ? shape.retained[shape.first_slot + at.slot] : 0;
@@ -89,7 +98,7 @@ __device__ protection protection_of(const list_arguments<Evict>& a, const device
 template <class Evict>
 __device__ void list_row(const list_arguments<Evict>& a, const head_place& at, int i, int position, int to,
                          protection guard) {
-  const device_commit& c = a.batch[at.sequence];
+  const device_commit c = a.batch[at.sequence];
   const std::int64_t w = a.first(at.index) + to;
   a.lists.source[w] = i;
   a.lists.position[w] = position;
@@ -113,13 +122,13 @@ template <class Evict>
 __global__ void list_kernel(list_arguments<Evict> a) {
   int* scratch = list_layout::get<0>();
   const head_place at(a.shape);
-  const device_commit& c = a.batch[at.sequence];
+  const device_commit c = a.batch[at.sequence];
   const device_head& head = c.heads[at.of_sequence(a.shape)];
   const int committed = head.rows(), all = committed + c.accepted, seen = a.seen(at);
   int rows = 0, guarded = 0;
   for (int first = 0; first < all; first += static_cast<int>(blockDim.x)) {
     const int i = first + static_cast<int>(threadIdx.x);
-    const int position = i >= all ? -1 : i < committed ? head.position[i] : *c.length + i - committed;
+    const int position = i >= all ? -1 : i < committed ? head.position[i] : c.length + i - committed;
     int live;
     const int to = rows + block_rank(position >= 0, scratch, live);
     rows += live;

@@ -58,7 +58,8 @@ class device_step {
       compare(slot, from[0], from[1]);
       detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
     }
-    detail::stage_rows({{from[0], keys_[slot], core_.shape.head_dim}, {from[1], values_[slot], core_.shape.value_dim}},
+    detail::stage_rows({{from[0], keys_[static_cast<int>(slot)], core_.shape.head_dim},
+                        {from[1], values_[static_cast<int>(slot)], core_.shape.value_dim}},
                        n_, heads, faults, stream());
     staged_[slot] = static_cast<unsigned char>(staged_[slot] == 0 ? 1 : 2);
   }
@@ -114,8 +115,8 @@ class device_step {
             detail::to_array(q),
             detail::to_array(out),
             log_sum_exp.empty() ? nullptr : log_sum_exp.data(),
-            keys_[slot],
-            values_[slot],
+            keys_[static_cast<int>(slot)],
+            values_[static_cast<int>(slot)],
             sequence_.length_there_.data(),
             n_,
             core_.backend.check_numbers ? begin_fault(layer) : nullptr};
@@ -133,17 +134,16 @@ class device_step {
 
   /// Staged rows of all slots. Zero is what upward readers see in the first pass.
   void open_staging(element type) {
-    if (!keys_.empty()) return;
+    if (keys_.first.data != nullptr) return;
     type_ = type;
     const model_shape& shape = core_.shape;
     const auto one = static_cast<std::size_t>(n_ * shape.kv_heads) * (type == element::f32 ? 4u : 2u);
     const std::size_t key_bytes = one * static_cast<std::size_t>(shape.head_dim);
     const std::size_t bytes = key_bytes + one * static_cast<std::size_t>(shape.value_dim);
     std::byte* at = work_->staged.at_least(bytes * slots_);
-    for (std::size_t s = 0; s < slots_; ++s, at += bytes) {
-      keys_.push_back({at, type, shape.kv_heads * shape.head_dim, shape.head_dim});
-      values_.push_back({at + key_bytes, type, shape.kv_heads * shape.value_dim, shape.value_dim});
-    }
+    const auto stride = static_cast<std::int64_t>(bytes);
+    keys_ = {{at, type, shape.kv_heads * shape.head_dim, shape.head_dim}, stride};
+    values_ = {{at + key_bytes, type, shape.kv_heads * shape.value_dim, shape.value_dim}, stride};
     for (int layer = 0; layer < shape.layers; ++layer)
       if (core_.plan.reads_upward(layer))
         return detail::fill_on_device(work_->staged.data(), 0, bytes * slots_, stream());
@@ -152,8 +152,10 @@ class device_step {
   void compare(std::size_t slot, const detail::device_array& k, const detail::device_array& v) {
     int* to = work_->changes.at_least(2 * slots_) + 2 * slot;
     detail::fill_on_device(to, 0, 2 * sizeof(int), stream());
-    detail::compare_rows({k, keys_[slot], n_, core_.shape.kv_heads, core_.shape.head_dim, to}, stream());
-    detail::compare_rows({v, values_[slot], n_, core_.shape.kv_heads, core_.shape.value_dim, to}, stream());
+    detail::compare_rows({k, keys_[static_cast<int>(slot)], n_, core_.shape.kv_heads, core_.shape.head_dim, to},
+                         stream());
+    detail::compare_rows({v, values_[static_cast<int>(slot)], n_, core_.shape.kv_heads, core_.shape.value_dim, to},
+                         stream());
   }
   void check_numbers(int accepted) const {
     std::vector<int> faults(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
@@ -179,8 +181,8 @@ class device_step {
   step_options options_;
   std::size_t slots_;
   element type_ = element::f16;
-  std::vector<detail::device_array> keys_, values_;  // [slots] staged
-  std::vector<unsigned char> staged_;                // [slots] 1 = appended, 2 = more than once
+  detail::slot_arrays keys_{}, values_{};  // staged
+  std::vector<unsigned char> staged_;      // [slots] 1 = appended, 2 = more than once
   std::unique_ptr<typename Core::workspace> work_;
 };
 

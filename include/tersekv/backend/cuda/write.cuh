@@ -33,15 +33,4 @@ inline void write_bytes(void* to, const void* from, std::size_t bytes, cuda_stre
   }
 }
 
-struct add_arguments {
-  int* to;
-  int by;
-};
-template <int = 0>
-__global__ void add_kernel(const add_arguments a) {
-  if (threadIdx.x == 0) *a.to += a.by;
-}
-/// *to += by
-inline void add_to(int* to, int by, cuda_stream stream) { launch(add_kernel<>, 1, 32, 0, stream, {to, by}); }
-
 }  // namespace tersekv::detail
