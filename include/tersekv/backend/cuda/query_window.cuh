@@ -43,11 +43,15 @@ class query_window {
     work.window_queries = own_ + older_;
   }
 
-  /// Keeps the newest observed queries of a layer that has attended.
-  static void take(Core& core, typename Core::workspace& work, int layer, const device_array& queries, int n,
-                   int observed) {
+  /// Keeps the newest observed queries of a layer that has attended, unless no commit of the step could use them, in a
+  /// trim or for a later one. request: all tokens accepted.
+  static void take(Core& core, typename Core::workspace& work, const device_sequence<Core>& sequence, int layer,
+                   const device_array& queries, const commit_request& request) {
     if constexpr (Core::needs_window) {
-      const int kept = kept_queries(core.query_window(), n, observed);
+      const trigger when = core.evict.when;
+      if (when.every == 0 && !request.more && !(when.prompt_end && request.is_prompt(sequence.in_prompt_))) return;
+      const int observed = request.observed;
+      const int kept = kept_queries(core.query_window(), request.tokens, observed);
       const device_array to = kept_of(core, work.queries.at_least(at(core.shape.layers) * row_size(core) * at(kept)),
                                       element::f32, layer, kept);
       copy_queries({queries, to, observed - kept, 0, kept, core.shape.query_heads, core.shape.head_dim},

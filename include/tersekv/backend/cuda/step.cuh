@@ -88,10 +88,7 @@ class device_step {
     check_.commit(accepted, staged_);
     if (core_.backend.check_numbers) check_numbers(accepted);
     if (accepted > 0)
-      detail::device_commit_job<Core>(core_, *work_, sequence_,
-                                      {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode},
-                                      keys_, values_)
-          .run();
+      detail::device_commit_job<Core>(core_, *work_, sequence_, request(accepted), keys_, values_).run();
     close();
   }
 
@@ -99,6 +96,9 @@ class device_step {
   friend class detail::batch_attention<Core>;
   cuda_stream stream() const { return core_.backend.stream; }
   int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
+  detail::commit_request request(int accepted) const {
+    return {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode};
+  }
   void close() noexcept {
     if (!work_) return;
     core_.give_back(std::move(work_));
@@ -129,7 +129,7 @@ class device_step {
   }
   void end_attend(int layer, const detail::device_query& query) {
     work_->attended[static_cast<std::size_t>(layer)] = 1;
-    detail::query_window<Core>::take(core_, *work_, layer, query.queries, n_, observed(n_));
+    detail::query_window<Core>::take(core_, *work_, sequence_, layer, query.queries, request(n_));
   }
 
   /// Staged rows of all slots. Zero is what upward readers see in the first pass.
