@@ -3,7 +3,7 @@
 //
 // Pages hold the bytes that the CPU backend writes (page_format.hpp, codec/layout.hpp): blocks of quads feed tensor
 // cores as well as vector instructions, so a page may change sides. Counts live in device memory and change only in the
-// kernels of commit; a captured graph therefore follows a growing cache.
+// kernels of commit: attention reads them there, and its launches depend on upper bounds only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
