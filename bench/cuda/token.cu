@@ -53,7 +53,7 @@ class chats {
     void layers() {
       for (int l = 0; l < model.layers; ++l) {
         for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i]->append(l, all_.k_[i], all_.v_[i]);
-        kv::attend(std::span<step_type* const>(steps_), l, std::span<const kv::view>(all_.q_),
+        kv::attend(steps_, l, std::span<const kv::view>(all_.q_),
                    std::span<const kv::view>(all_.o_));
       }
     }

@@ -17,8 +17,7 @@ void use(Ps... policies) {
   step.attend(0, q, out);
   step.change(0);
   decltype(step)* const batch[] = {&step};
-  kv::attend(std::span<decltype(step)* const>(batch), 0, std::span<const kv::view>(&q, 1),
-             std::span<const kv::view>(&out, 1));
+  kv::attend(batch, 0, std::span(&q, 1), std::span(&out, 1));
   step.commit();
   kv::report(cache);
 }

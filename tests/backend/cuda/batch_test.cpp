@@ -41,7 +41,7 @@ void together_as_alone(Ps... policies) {
         q.push_back(s.queries(layer, at, 1));
         out.emplace_back(got[i].data(), 1, 4, 64);
       }
-      kv::attend(std::span<step* const>(batch), layer, std::span<const kv::view>(q), std::span<const kv::view>(out));
+      kv::attend(batch, layer, q, out);
       for (std::size_t i = 0; i < a.size(); ++i) {
         CAPTURE(token, layer, i);
         CHECK(test::relative_error(got[i].data(), alone[i][static_cast<std::size_t>(layer)].data(), 256) < 1e-5);
@@ -51,9 +51,7 @@ void together_as_alone(Ps... policies) {
   }
   std::vector<step*> none;
   std::vector<kv::view> q(1, s.queries(0, 0, 1));
-  CHECK_THROWS_AS(
-      kv::attend(std::span<step* const>(none), 0, std::span<const kv::view>(q), std::span<const kv::view>()),
-      kv::shape_error);
+  CHECK_THROWS_AS(kv::attend(none, 0, q, {}), kv::shape_error);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A batch of steps on a device: their queries meet packed rows in one launch. Recipes that take signals from attention,
-// long steps and formats without a decode kernel attend one step after the other.
+// A batch of steps on a device, as attend() of batch.hpp takes it: their queries meet packed rows in one launch.
+// Recipes that take signals from attention, long steps and formats without a decode kernel attend one step after the
+// other.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -60,15 +61,5 @@ class batch_attention {
 };
 
 }  // namespace detail
-
-/// As attend() of batch.hpp, in one launch where that can be.
-template <class Core>
-void attend(std::span<device_step<Core>* const> steps, int layer, std::span<const view> q, std::span<const view> out) {
-  detail::check_batch(steps.size(), q.size(), out.size());
-  if (steps.empty()) return;
-  detail::batch_attention<Core> batch(steps);
-  if (batch.together()) return batch.run(layer, q, out);
-  for (std::size_t i = 0; i < steps.size(); ++i) steps[i]->attend(layer, q[i], out[i]);
-}
 
 }  // namespace tersekv

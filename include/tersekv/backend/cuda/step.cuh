@@ -20,6 +20,8 @@ namespace tersekv {
 template <class Core>
 class device_step {
  public:
+  using batch = detail::batch_attention<Core>;
+
   device_step(device_sequence<Core>& sequence, int n, step_options options)
       : sequence_(sequence), core_(*sequence.core_), check_(core_.shape, core_.plan, n, options.question), n_(n),
         options_(options), slots_(static_cast<std::size_t>(core_.plan.slots())) {
