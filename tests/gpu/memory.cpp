@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 
@@ -56,7 +57,6 @@ int on_own_stack(int (*f)()) {
   constexpr std::size_t bytes = std::size_t{64} << 20, page = 4096;
   pthread_attr_t with_stack;
   pthread_attr_init(&with_stack);
-  pthread_attr_setstack(&with_stack, memory->take(bytes, page), bytes);
   pthread_t thread;
   int result = 1;
   struct call {
@@ -68,7 +68,12 @@ int on_own_stack(int (*f)()) {
     work.result = work.f();
     return nullptr;
   };
-  if (pthread_create(&thread, &with_stack, run, &work) == 0) pthread_join(thread, nullptr);
+  if (pthread_attr_setstack(&with_stack, memory->take(bytes, page), bytes) != 0 ||
+      pthread_create(&thread, &with_stack, run, &work) != 0) {
+    std::printf("gpu_tests: no thread with a stack that the GPU can read\n");
+    return 1;
+  }
+  pthread_join(thread, nullptr);
   return result;
 }
 

@@ -18,6 +18,7 @@
 
 #include <tersekv/detail/bit_cast.hpp>
 #include <tersekv/detail/planes.hpp>
+#include <tersekv/number.hpp>
 
 namespace tersekv {
 

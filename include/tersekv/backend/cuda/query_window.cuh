@@ -124,7 +124,7 @@ class query_window {
     const auto n = at(work_.window_queries);
     const auto even = [](std::size_t x) { return (x + 3) / 4 * 4; };
     window_places p{};
-    p.sums = n * row_size(core_);
+    p.sums = even(n * row_size(core_));
     p.positions = p.sums + even(n * at(core_.shape.query_heads));
     p.mass = p.positions + even(n);
     p.structs =
