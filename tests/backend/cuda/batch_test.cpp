@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// sanitizers: asan
 // Steps that attend as a batch: what they give is what each gives alone, on both backends.
 #include <tersekv/backend/cuda.cuh>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan tsan
+// sanitizers: asan
 #include "catch.hpp"
 
 #include <cmath>

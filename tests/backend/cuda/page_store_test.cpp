@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan
 // Pages that kernels take are never more than the host has promised, and failing to promise more changes nothing.
 #include <algorithm>
 #include <list>
