@@ -63,7 +63,8 @@ std::string about(const std::vector<run_of_question>& runs) {
   return out + "\n";
 }
 
-void run(const std::filesystem::path& folder, const std::filesystem::path& results, const std::filesystem::path& svg) {
+void write_tables(const std::filesystem::path& folder, const std::filesystem::path& results,
+                  const std::filesystem::path& svg) {
   std::ifstream in(results);
   std::stringstream text;
   text << in.rdbuf();
@@ -93,7 +94,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    bench::run(argv[1], argv[2], argv[3]);
+    bench::write_tables(argv[1], argv[2], argv[3]);
   } catch (const std::exception& e) {
     std::cerr << "bench_tables: " << e.what() << "\n";
     return 1;

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# The benchmarks are not part of the test build, as compiling them takes minutes; here their files are read, without
+# those that only instantiate codecs.
+cmake_minimum_required(VERSION 3.25)
+set(COMPILER own)
+include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/compile.cmake)
+
+cmake_path(SET root NORMALIZE ${CMAKE_CURRENT_LIST_DIR}/../..)
+file(GLOB files ${root}/bench/*.cpp)
+list(FILTER files EXCLUDE REGEX "/(codecs_|peer_)")
+set(bad 0)
+foreach(file IN LISTS files)
+  compile(${file} -I${root}/examples/lab)
+  if(failed OR output)
+    math(EXPR bad "${bad} + 1")
+    message(NOTICE "${file}:\n${output}")
+  endif()
+endforeach()
+if(bad)
+  message(FATAL_ERROR "${bad} files of the benchmarks do not compile, or not without a warning.")
+endif()
