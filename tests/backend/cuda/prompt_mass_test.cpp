@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan tsan
+// sanitizers: asan
 #include "backend/cuda/attention.hpp"
 
 #include "simt/schedules.hpp"
