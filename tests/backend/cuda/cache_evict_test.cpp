@@ -13,6 +13,11 @@ TEST_CASE("rows that received most attention", "[cuda]") {
 TEST_CASE("rows that a window of queries looks at, spread over heads", "[cuda]") {
   same::cache(2e-2, kv::snapkv{.rows = 40, .window = 8}, kv::ada{}, kv::int8<>{});
 }
+TEST_CASE("rows that a window of queries looks at while decoding", "[cuda]") {
+  const kv::snapkv every{.rows = 40, .window = 8, .when = kv::every(4)};
+  same::cache(2e-3, every, kv::dense<float>{});
+  same::cache(2e-2, every, kv::ada{}, kv::int8<>{});
+}
 TEST_CASE("rows that the newest query looks at", "[cuda]") { same::cache(2e-3, kv::tova{.rows = 24}); }
 TEST_CASE("rows with keys that differ", "[cuda]") {
   same::cache(2e-2, kv::keydiff{.rows = 24, .recent = 8}, kv::kivi<4, 32, 32>{});

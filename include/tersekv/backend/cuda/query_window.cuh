@@ -79,7 +79,8 @@ class query_window {
       fill_on_device(memory + p.mass, 0, (p.structs - p.mass) * sizeof(float), stream());
       if (work_.window_queries == 0) return;
       std::vector<int> positions(at(work_.window_queries));
-      for (int i = 0; i < older_; ++i) positions[at(i)] = sequence_.ring_position_ + i;
+      const int oldest = sequence_.ring_position_ + sequence_.ring_queries_ - older_;
+      for (int i = 0; i < older_; ++i) positions[at(i)] = oldest + i;
       for (int i = 0; i < own_; ++i) positions[at(older_ + i)] = sequence_.length_ + request_.observed - own_ + i;
       int* there = reinterpret_cast<int*>(memory + p.positions);
       write_bytes(there, positions.data(), positions.size() * sizeof(int), stream());
