@@ -15,6 +15,7 @@ class basic_step;
 namespace detail {
 template <class Core, class Sequence>
 class commit_job;
+struct sequence_parts;  // for tests that look at stored bytes
 
 inline position_range checked_range(int first, int last) {
   if (first < 0 || last < first)
@@ -106,6 +107,7 @@ class basic_sequence {
 
  private:
   friend class basic_step<Core>;
+  friend struct detail::sequence_parts;
   template <class, class>
   friend class detail::commit_job;
   using rows_type = typename Core::rows;

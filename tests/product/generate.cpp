@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a pairwise covering of all methods: every pair of methods of different roles stands in at least one recipe
 // that must pass laws::cache, or, where the two contradict each other, in one whose first broken rule must be the
-// expected fact. Usage: generate <number of files> <folder>; writes product_0.cpp ... there.
+// expected fact. Usage: generate <number of files> <folder>; writes product_0.cpp ... there, and device_0.cpp ..., in
+// which the recipes run on a device beside the CPU.
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -22,8 +23,9 @@ struct method {
   bool reopens = true;      // codec: single rows may leave packed groups
   bool rewrites = true;     // codec: rows may be rewritten
   bool joint = false;       // budget: compares scores
-  double tolerance = 1;     // codec: of attention; others: 0 = rows are not comparable
-  int budget = 0;           // evict
+  bool on_device = true;
+  double tolerance = 1;  // codec: of attention; others: 0 = rows are not comparable
+  int budget = 0;        // evict
 };
 
 method codec(const std::string& type, double tolerance, const std::string& value = "") {
@@ -47,6 +49,7 @@ std::vector<std::vector<method>> roles() {
       evict("kv::cache_positions<kv::streaming_llm>, kv::rope",
             "kv::cache_positions<kv::streaming_llm>{{.sinks = 4, .recent = 20}}, kv::rope{}", 24, false, false);
   turned.tolerance = 0;
+  turned.on_device = false;
   method pyramid = plain("kv::pyramid"), ada = plain("kv::ada");
   ada.joint = true;
   method d2o = plain("kv::d2o"), weighted = plain("kv::weighted_kv"), mass = plain("kv::log_mass<kv::d2o>");
@@ -102,6 +105,38 @@ struct pair_of {
   int a, b;
   auto operator<=>(const pair_of&) const = default;
 };
+
+/// As it is written into a test.
+struct recipe {
+  std::string types, values, title;
+  double tolerance = 1;
+  int budget;
+  bool on_device = true;
+
+  recipe(const std::vector<std::vector<method>>& all, const choice& c)
+      : budget(all[evict_role][static_cast<std::size_t>(c[evict_role])].budget) {
+    for (std::size_t r = 0; r < all.size(); ++r) {
+      const method& m = all[r][static_cast<std::size_t>(c[r])];
+      types += ", " + m.type, values += ", " + m.value;
+      if (r == codec_role || m.tolerance == 0) tolerance *= m.tolerance;
+      on_device = on_device && m.on_device;
+    }
+    for (const char x : types) title += x == '"' ? '\'' : x == ',' ? ' ' : x;
+  }
+};
+
+std::string preamble(const std::string& header) {
+  return "// Written by tests/product/generate.cpp.\n#include \"" + header +
+         "\"\n#include <tersekv/tersekv.hpp>\nnamespace kv = tersekv;\n\n";
+}
+/// Whether a type says that a fact is missing.
+std::string misses() {
+  std::string out = "namespace {\ntemplate <class Fact, class T>\ninline constexpr bool misses = false;\n";
+  for (const std::string fact : {"rows_leave", "comparable_scores", "single_rows_may_leave", "rewritable_rows"})
+    out += "template <class W, class A>\ninline constexpr bool misses<kv::fact::" + fact + ", kv::fact::" + fact +
+           "::is_missing<W, A>> = true;\n";
+  return out + "}  // namespace\n\n";
+}
 
 }  // namespace
 
@@ -161,34 +196,25 @@ int main(int argc, char** argv) {
     return accepted.size() * static_cast<std::size_t>(f) / static_cast<std::size_t>(files);
   };
   for (int f = 0; f < files; ++f) {
-    std::ofstream out(std::string(argv[2]) + "/product_" + std::to_string(f) + ".cpp");
-    out << "// Written by tests/product/generate.cpp.\n#include \"laws/cache.hpp\"\n#include <tersekv/tersekv.hpp>\n"
-           "namespace kv = tersekv;\n\nnamespace {\n"
-           "template <class Fact, class T>\ninline constexpr bool misses = false;\n";
-    for (const char* fact : {"rows_leave", "comparable_scores", "single_rows_may_leave", "rewritable_rows"})
-      out << "template <class W, class A>\ninline constexpr bool misses<kv::fact::" << fact << ", kv::fact::" << fact
-          << "::is_missing<W, A>> = true;\n";
-    out << "}  // namespace\n\n";
+    std::ofstream laws(std::string(argv[2]) + "/product_" + std::to_string(f) + ".cpp");
+    std::ofstream device(std::string(argv[2]) + "/device_" + std::to_string(f) + ".cpp");
+    laws << preamble("laws/cache.hpp") << misses();
+    device << preamble("backend/cuda/same_cache.hpp");
     for (std::size_t i = part(f); i < part(f + 1); ++i) {
-      std::string types, values;
-      double tolerance = 1;
-      for (std::size_t r = 0; r < all.size(); ++r) {
-        const method& m = all[r][static_cast<std::size_t>(accepted[i][r])];
-        types += ", " + m.type, values += ", " + m.value;
-        if (r == codec_role || m.tolerance == 0) tolerance *= m.tolerance;
-      }
-      out << "TEST_CASE(\"" << i << ":";
-      for (const char x : types) out << (x == '"' ? std::string("'") : std::string(1, x == ',' ? ' ' : x));
-      out << " keeps the laws\", \"[product]\") {\n  static_assert(kv::composes<kv::cpu" << types
-          << ">);\n  laws::cache(" << all[evict_role][static_cast<std::size_t>(accepted[i][evict_role])].budget << ", "
-          << tolerance << values << ");\n}\n";
+      const recipe r(all, accepted[i]);
+      laws << "TEST_CASE(\"" << i << ":" << r.title << " keeps the laws\", \"[product]\") {\n"
+           << "  static_assert(kv::composes<kv::cpu" << r.types << ">);\n"
+           << "  laws::cache(" << r.budget << ", " << r.tolerance << r.values << ");\n}\n";
+      if (r.on_device)
+        device << "TEST_CASE(\"" << i << ":" << r.title << " is the same on a device\", \"[product]\") {\n"
+               << "  same::recipe(" << r.values.substr(2) << ");\n}\n";
+      else
+        device << "static_assert(!std::is_same_v<kv::detail::device_flaw<kv::cuda" << r.types
+               << ">::type, kv::no_flaw>);\n";
     }
-    for (std::size_t i = static_cast<std::size_t>(f); i < rejected.size(); i += static_cast<std::size_t>(files)) {
-      out << "static_assert(misses<kv::fact::" << rejected[i].second << ", kv::detail::first_broken<1, kv::cpu";
-      for (std::size_t r = 0; r < all.size(); ++r)
-        out << ", " << all[r][static_cast<std::size_t>(rejected[i].first[r])].type;
-      out << ">::type>);\n";
-    }
+    for (std::size_t i = static_cast<std::size_t>(f); i < rejected.size(); i += static_cast<std::size_t>(files))
+      laws << "static_assert(misses<kv::fact::" << rejected[i].second << ", kv::detail::first_broken<1, kv::cpu"
+           << recipe(all, rejected[i].first).types << ">::type>);\n";
   }
   std::cout << accepted.size() << " recipes keep the laws, " << rejected.size() << " are refused\n";
 }

@@ -13,6 +13,8 @@
 #include <tersekv/backend/cuda/list_numbers.cuh>
 #include <tersekv/head_rows.hpp>
 
+#include "backend/cuda/same_head.hpp"
+
 namespace test {
 
 namespace kv = tersekv;
@@ -218,47 +220,7 @@ class two_heads {
     pool_.give_back_reserve();
   }
 
-  void compare() const {
-    REQUIRE(device_.sinks == host_.sinks());
-    REQUIRE(device_.packed == host_.packed());
-    REQUIRE(device_.rows() - device_.dead == host_.live());
-    REQUIRE(device_.window == host_.window());
-    for (int i = 0; i < host_.slots(); ++i) {
-      REQUIRE(device_.position[i] == host_.position()[at(i)]);
-      if (host_.position()[at(i)] < 0) continue;
-      for (int n = 0; n < Columns; ++n) REQUIRE(device_.state[i * Columns + n] == host_.state(i)[at(n)]);
-      if (Biased) REQUIRE(device_.bias[i] == host_.bias(i));
-      if (host_.is_packed(i)) same_row(i - host_.sinks());
-    }
-    const auto same = [](const kv::half* a, const kv::half* b, int n) {
-      REQUIRE((n == 0 || std::memcmp(a, b, at(n) * sizeof(kv::half)) == 0));
-    };
-    same(device_.sink_keys, host_.sink_keys(), host_.sinks() * page_.key_dim);
-    same(device_.sink_values, host_.sink_values(), host_.sinks() * page_.value_dim);
-    same(device_.window_keys, host_.window_keys(), host_.window() * page_.key_dim);
-    same(device_.window_values, host_.window_values(), host_.window() * page_.value_dim);
-    for (int p = 0; p < host_.pages(); ++p)
-      REQUIRE(std::memcmp(page_.summary(device_.page[p]), page_.summary(host_.page(p)),
-                          page_.read.bytes(page_.key_dim)) == 0);
-  }
-  void same_row(int r) const {
-    const int p = r / page_type::rows, in_page = r % page_type::rows;
-    if constexpr (span == 1) {
-      std::vector<std::byte> a(page_.bytes()), b(page_.bytes());
-      page_.move(a.data(), in_page, device_.page[p], in_page);
-      page_.move(b.data(), in_page, host_.page(p), in_page);
-      REQUIRE(a == b);
-    } else {
-      std::vector<float> a(at(page_.key_dim + page_.value_dim)), b(a);
-      const auto read = [&](const std::byte* page, std::vector<float>& x) {
-        page_.decode_keys(page, in_page, 1, x.data());
-        page_.decode_values(page, in_page, 1, x.data() + page_.key_dim);
-      };
-      read(device_.page[p], a);
-      read(host_.page(p), b);
-      REQUIRE(a == b);
-    }
-  }
+  void compare() const { head_comparison<page_type, Columns, Biased>(page_, device_, host_).run(); }
 
   kv::pool& pool_;
   device_pages& pages_;

@@ -115,6 +115,7 @@ class device_sequence {
 
  private:
   friend class device_step<Core>;
+  friend struct detail::sequence_parts;
   friend class detail::device_commit_job<Core>;
   friend class detail::query_window<Core>;
   friend class detail::layer_attention<Core>;
