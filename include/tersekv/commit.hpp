@@ -5,7 +5,7 @@
 //   reserve  room and pages for everything that will be written; the only part that may run out of memory
 //   apply    rows leave, are rewritten, enter and are packed; cannot fail
 //
-// so that a commit that throws has changed nothing.
+// so that a commit that throws has changed nothing, and that of a batch no sequence: all are planned, then all reserve.
 #pragma once
 #include <algorithm>
 #include <mutex>
@@ -23,25 +23,32 @@ template <class Core, class Sequence>
 class commit_job {
  public:
   commit_job(Core& core, typename Core::workspace& work, Sequence& sequence, const commit_request& request)
-      : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads) {}
+      : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads),
+        ring_(core.memory) {}
 
-  void run() {
-    request_.check_observed(Core::needs_logits || Core::needs_window);
-    due_ = request_.trim_is_due(core_.evict.when, sequence_.in_prompt_, sequence_.decoded_);
-    for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
-    buffer<half> ring = next_ring();
-    {
-      const std::lock_guard lock(core_.memory.commits);
-      reserve();
-      for (int s = 0; s < core_.plan.slots(); ++s)
-        for (int h = 0; h < heads_; ++h) apply(s, h);
-      core_.memory.give_back_reserve();
-    }
-    sequence_.ring_ = std::move(ring);
-    finish();
+  /// Jobs of sequences of one cache.
+  template <class Jobs>
+  static void run(Core& core, Jobs&& jobs) {
+    for (commit_job& job : jobs) job.prepare();
+    const std::lock_guard lock(core.memory.commits);
+    for (commit_job& job : jobs) job.reserve();
+    for (commit_job& job : jobs) job.apply();
+    core.memory.give_back_reserve();
   }
 
  private:
+  void prepare() {
+    request_.check_observed(Core::needs_logits || Core::needs_window);
+    due_ = request_.trim_is_due(core_.evict.when, sequence_.in_prompt_, sequence_.decoded_);
+    for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
+    ring_ = next_ring();
+  }
+  void apply() noexcept {
+    for (int s = 0; s < core_.plan.slots(); ++s)
+      for (int h = 0; h < heads_; ++h) apply(s, h);
+    finish();
+  }
+
   using rows_type = typename Core::rows;
   static constexpr int columns = Core::columns;
   static constexpr int evict_columns = Core::evict_type::columns;
@@ -453,6 +460,7 @@ class commit_job {
   }
 
   void finish() noexcept {
+    sequence_.ring_ = std::move(ring_);
     sequence_.ring_queries_ = ring_queries_;
     sequence_.ring_position_ = ring_position_;
     for (const int i : folded_) sequence_.merge_state_[at(i)] = next_state_[at(i)];
@@ -467,6 +475,7 @@ class commit_job {
   const commit_request request_;
   const int heads_;
   bool due_ = false;
+  buffer<half> ring_;  // the sequence's next one
   int ring_queries_ = 0, ring_position_ = 0;
   std::vector<float> mass_;
   std::vector<int> leave_, stay_, folded_;

@@ -20,9 +20,16 @@
 
 namespace tersekv {
 
+namespace detail {
+template <class Core>
+class step_batch;
+}
+
 template <class Core>
 class basic_step {
  public:
+  using batch = detail::step_batch<Core>;
+
   basic_step(basic_sequence<Core>& sequence, int n, step_options options)
       : sequence_(sequence), core_(*sequence.core_), check_(core_.shape, core_.plan, n, options.question), n_(n),
         options_(options) {
@@ -40,32 +47,8 @@ class basic_step {
   /// Rows of a layer that owns a slot: k [n, kv_heads, head_dim] rotated by the engine, v [n, kv_heads, value_dim].
   /// Errors  usage_error: the layer owns no slot; shape_error; value_error: NaN or infinity
   void append(int layer, const view& k, const view& v) {
-    detail::require_open(work_ != nullptr, "append");
-    check_.append(layer, k, v);
-    const model_shape& shape = core_.shape;
-    check_finite("append", "k", layer, k);
-    check_finite("append", "v", layer, v);
-    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
-    float largest = 0, moved = 0;
-    const auto copy = [&](const view& from, std::vector<float>& to, int dim) {
-      std::vector<float>& row = work_->row;
-      row.resize(static_cast<std::size_t>(dim));
-      for (int h = 0; h < shape.kv_heads; ++h)
-        for (int t = 0; t < n_; ++t) {
-          float* out = to.data() + (static_cast<std::ptrdiff_t>(h) * n_ + t) * dim;
-          from.load(t, h, row.data());
-          for (int c = 0; c < dim; ++c) {
-            const float x = row[static_cast<std::size_t>(c)];
-            largest = std::max(largest, std::abs(x));
-            moved = std::max(moved, std::abs(x - out[c]));
-            out[c] = x;
-          }
-        }
-    };
-    copy(k, work_->keys[slot], shape.head_dim);
-    copy(v, work_->values[slot], shape.value_dim);
-    work_->change[slot] = !work_->staged[slot] ? 1.0f : moved == 0 ? 0.0f : largest > 0 ? moved / largest : 1.0f;
-    work_->staged[slot] = 1;
+    check_append(layer, k, v);
+    stage(layer, k, v);
   }
 
   /// q [n, query_heads, head_dim], out [n, query_heads, value_dim]; log_sum_exp [n, query_heads] or empty. A query over
@@ -96,16 +79,57 @@ class basic_step {
   /// Keeps the first `accepted` of the n tokens and ends the step.
   /// Errors  usage_error: a slot was not appended; capacity_error: the pool is full (the step is still open and whole)
   void commit(int accepted) {
-    detail::require_open(work_ != nullptr, "commit");
-    check_.commit(accepted, work_->staged);
-    if (accepted > 0)
-      detail::commit_job<Core, basic_sequence<Core>>(
-          core_, *work_, sequence_, {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode})
-          .run();
+    check_commit(accepted);
+    if (accepted > 0) {
+      job one = commit_of(accepted);
+      job::run(core_, std::span<job>(&one, 1));
+    }
     close();
   }
 
  private:
+  friend class detail::step_batch<Core>;
+  using job = detail::commit_job<Core, basic_sequence<Core>>;
+
+  void check_append(int layer, const view& k, const view& v) {
+    detail::require_open(work_ != nullptr, "append");
+    check_.append(layer, k, v);
+    check_finite("append", "k", layer, k);
+    check_finite("append", "v", layer, v);
+  }
+  void stage(int layer, const view& k, const view& v) noexcept {
+    const model_shape& shape = core_.shape;
+    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
+    float largest = 0, moved = 0;
+    const auto copy = [&](const view& from, std::vector<float>& to, int dim) {
+      std::vector<float>& row = work_->row;
+      row.resize(static_cast<std::size_t>(dim));
+      for (int h = 0; h < shape.kv_heads; ++h)
+        for (int t = 0; t < n_; ++t) {
+          float* out = to.data() + (static_cast<std::ptrdiff_t>(h) * n_ + t) * dim;
+          from.load(t, h, row.data());
+          for (int c = 0; c < dim; ++c) {
+            const float x = row[static_cast<std::size_t>(c)];
+            largest = std::max(largest, std::abs(x));
+            moved = std::max(moved, std::abs(x - out[c]));
+            out[c] = x;
+          }
+        }
+    };
+    copy(k, work_->keys[slot], shape.head_dim);
+    copy(v, work_->values[slot], shape.value_dim);
+    work_->change[slot] = !work_->staged[slot] ? 1.0f : moved == 0 ? 0.0f : largest > 0 ? moved / largest : 1.0f;
+    work_->staged[slot] = 1;
+  }
+  void check_commit(int accepted) const {
+    detail::require_open(work_ != nullptr, "commit");
+    check_.commit(accepted, work_->staged);
+  }
+  job commit_of(int accepted) {
+    return job(core_, *work_, sequence_,
+               {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode});
+  }
+
   /// Queries that policies may look at, when `accepted` tokens count.
   int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
 

@@ -1,66 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // sanitizers: asan
-// Steps that attend as a batch: what they give is what each gives alone, on both backends.
+// Steps that are appended, attended and committed as a batch: what each would be alone, on the device and on the CPU.
 #include <tersekv/backend/cuda.cuh>
 
-#include "../../support.hpp"
-
-#include "../../catch.hpp"
+#include "../../laws/batch.hpp"
+#include "simt/sanitizers.hpp"
 
 namespace kv = tersekv;
 
 namespace {
-
-/// Sequences of different lengths, then two tokens each, attended together by one cache and alone by another.
-template <class Backend, class... Ps>
-void together_as_alone(Ps... policies) {
-  test::stream s({.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 64}, 120, 5);
-  auto one = kv::make_cache(s.shape, Backend{}, policies...);
-  auto other = kv::make_cache(s.shape, Backend{}, policies...);
-  std::vector<typename decltype(one)::sequence_type> a, b;
-  for (const int prompt : {70, 1, 33}) {
-    a.push_back(one.open()), b.push_back(other.open());
-    test::feed(one, a.back(), s, prompt), test::feed(other, b.back(), s, prompt);
-  }
-  using step = typename decltype(one)::step_type;
-  const std::size_t floats = 4 * 64;
-  for (int token = 0; token < 2; ++token) {
-    std::vector<std::unique_ptr<step>> steps;
-    std::vector<step*> batch;
-    std::vector<std::vector<float>> got(a.size(), std::vector<float>(floats));
-    for (auto& sequence : a) {
-      steps.push_back(std::make_unique<step>(sequence, 1, kv::step_options{}));
-      batch.push_back(steps.back().get());
-    }
-    std::vector<std::vector<std::vector<float>>> alone;
-    for (auto& sequence : b) alone.push_back(test::feed(other, sequence, s, 1));
-    for (int layer = 0; layer < 2; ++layer) {
-      std::vector<kv::view> q, out;
-      for (std::size_t i = 0; i < a.size(); ++i) {
-        const int at = a[i].length();
-        batch[i]->append(layer, s.keys(layer, at, 1), s.values(layer, at, 1));
-        q.push_back(s.queries(layer, at, 1));
-        out.emplace_back(got[i].data(), 1, 4, 64);
-      }
-      kv::attend(batch, layer, q, out);
-      for (std::size_t i = 0; i < a.size(); ++i) {
-        CAPTURE(token, layer, i);
-        CHECK(test::relative_error(got[i].data(), alone[i][static_cast<std::size_t>(layer)].data(), 256) < 1e-5);
-      }
-    }
-    for (step* each : batch) each->commit();
-  }
-  std::vector<step*> none;
-  std::vector<kv::view> q(1, s.queries(0, 0, 1));
-  CHECK_THROWS_AS(kv::attend(none, 0, q, {}), kv::shape_error);
+constexpr int tokens = simt::address_sanitizer ? 3 : 15;
 }
 
-}  // namespace
-
-TEST_CASE("a batch of steps attends as each step alone", "[cuda]") {
-  together_as_alone<kv::cpu>(kv::int4<>{});
-  together_as_alone<kv::cuda>(kv::int4<>{});
+TEST_CASE("a batch on a device is its steps one after the other", "[cuda]") {
+  laws::batch<kv::cuda, kv::cuda>(1e-5, tokens, kv::int4<>{});
 }
-TEST_CASE("recipes that take signals attend one step after the other", "[cuda]") {
-  together_as_alone<kv::cuda>(kv::h2o{.heavy = 16, .recent = 16}, kv::int8<>{});
+TEST_CASE("sequences whose rows leave are committed beside others that only grow", "[cuda]") {
+  laws::batch<kv::cuda, kv::cuda>(0, tokens, kv::h2o{.heavy = 12, .recent = 8, .when = kv::every(3)}, kv::d2o{},
+                                  kv::kivi<4, 8, 8>{});
+}
+TEST_CASE("windows of queries of some sequences of a batch", "[cuda]") {
+  laws::batch<kv::cuda, kv::cuda>(1e-5, tokens, kv::snapkv{.rows = 24, .window = 8, .when = kv::every_chunk},
+                                  kv::int8<>{});
+}
+TEST_CASE("a batch on a device is the CPU's", "[cuda]") {
+  laws::batch<kv::cuda, kv::cpu>(2e-2, tokens, kv::yoco{.window = 30}, kv::h2o{.heavy = 16, .recent = 8}, kv::int8<>{});
 }

@@ -3,12 +3,14 @@
 // As core.hpp for the CPU.
 #pragma once
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include <tersekv/backend/cuda/described.cuh>
 #include <tersekv/backend/cuda/page_store.cuh>
 #include <tersekv/backend/cuda/rows.hpp>
-#include <tersekv/backend/cuda/write.cuh>
+#include <tersekv/backend/cuda/stage.cuh>
 #include <tersekv/core.hpp>
 
 namespace tersekv {
@@ -27,12 +29,13 @@ struct device_workspace {
   device_buffer<float> mass;            // [layers][kv_heads, signal rows, stride]
   device_buffer<float> queries;         // [layers][kept queries, query_heads, key_dim]
   device_buffer<float> sums;            // [n, query_heads] log-sum-exp, where the engine does not ask for it
-  device_buffer<int> faults;            // [slots] keys, values: the first row with a number that is not finite
+  device_buffer<int> faults;            // [slots] keys, values, then [layers] queries: what faults.cuh writes
   device_buffer<int> changes;           // [slots] as compare_rows writes them
   device_buffer<float> window;          // what a window of queries needs at a trim
   device_buffer<std::byte> lists;       // of pages to be read
   device_buffer<std::byte> scratch;     // of the verb that runs
   std::vector<unsigned char> attended;  // [layers] in this step
+  bool faultless = false;               // all words of faults are as they should be before a step
   std::int64_t signal_stride = 0;
   int window_queries = 0;
   std::size_t bytes() const {
@@ -69,7 +72,8 @@ struct device_core : recipe<Policies...>,
   device_core(const model_shape& wanted, Policies... policies)
       : base(wanted, std::move(policies)...),
         device_memory(this->backend.stream, this->backend.memory, this->format.bytes(), this->backend.max_bytes),
-        pages(memory, this->format.bytes(), this->backend.stream), tables_(scratch) {
+        pages(memory, this->format.bytes(), this->backend.stream), commits(scratch), least_faults(scratch),
+        tables_(scratch) {
     std::vector<int> tables;
     for (int l = 0; l < this->shape.layers; ++l) tables.push_back(this->plan.slot(l));
     for (int s = 0; s < this->plan.slots(); ++s) tables.push_back(this->plan.retained(s));
@@ -82,32 +86,35 @@ struct device_core : recipe<Policies...>,
         [&] { return std::make_unique<workspace>(scratch); });
   }
 
-  /// The descriptions of a batch, in device memory; written where they are new.
-  const detail::device_query* describe_batch(int layer, const std::vector<detail::device_query>& queries) {
-    while (batches_.size() < static_cast<std::size_t>(this->shape.layers)) batches_.emplace_back(scratch);
-    batch& known = batches_[static_cast<std::size_t>(layer)];
-    if (known.here != queries) {
-      known.here.clear();  // until they stand there
-      known.there.at_least(queries.size());
-      detail::write_bytes(known.there.data(), queries.data(), queries.size() * sizeof(detail::device_query),
-                          this->backend.stream);
-      known.here = queries;
-    }
-    return known.there.data();
+  /// Of working memory that no step holds.
+  std::size_t idle_bytes() const {
+    return detail::registry<workspace, device_sequence<device_core>>::idle_bytes() + commits.held();
+  }
+
+  /// What kernels need to know of a batch of steps that append or attend, in device memory.
+  const detail::step_to_stage* describe(int layer, std::span<const detail::step_to_stage> rows) {
+    return describe(stages_, layer, rows);
+  }
+  const detail::device_query* describe(int layer, std::span<const detail::device_query> queries) {
+    return describe(queries_, layer, queries);
   }
 
   const int* slot_of_layer() const { return tables_.data(); }
   const int* retained() const { return tables_.data() + this->shape.layers; }
 
   detail::page_store pages;
+  detail::device_buffer<std::byte> commits;  // scratch of the commit that runs
+  detail::device_buffer<int> least_faults;   // [steps of a batch] likewise
 
  private:
-  struct batch {
-    explicit batch(pool& memory) : there(memory) {}
-    detail::device_buffer<detail::device_query> there;
-    std::vector<detail::device_query> here;
-  };
-  std::vector<batch> batches_;         // [layers] of the last call
+  template <class T>
+  const T* describe(std::vector<detail::described<T>>& all, int layer, std::span<const T> wanted) {
+    while (all.size() < static_cast<std::size_t>(this->shape.layers)) all.emplace_back(scratch);
+    return all[static_cast<std::size_t>(layer)].write(wanted, this->backend.stream);
+  }
+
+  std::vector<detail::described<detail::step_to_stage>> stages_;  // [layers] of the last call
+  std::vector<detail::described<detail::device_query>> queries_;  // likewise
   detail::device_buffer<int> tables_;  // slot of every layer, then positions that readers of every slot see
 };
 

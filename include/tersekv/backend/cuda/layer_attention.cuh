@@ -58,8 +58,8 @@ class layer_attention {
   /// Queries that are not finite would spoil what policies remember. Decode attention looks by itself.
   void look_at(const device_query& query) const {
     if (query.fault != nullptr)
-      stage_rows({{query.queries, {nullptr, query.queries.type, 0, 0}, core_.shape.head_dim}}, n_,
-                 core_.shape.query_heads, query.fault, stream());
+      stage_rows({1, n_, core_.shape.query_heads, core_.shape.head_dim, 0, query.queries.type},
+                 step_to_stage{{query.queries, {}}, {}, n_, query.fault}, stream());
   }
 
   /// Pages that the read policy names for the queries of one token.

@@ -173,7 +173,7 @@ class query_window {
   Core& core_;
   typename Core::workspace& work_;
   device_sequence<Core>& sequence_;
-  const commit_request& request_;
+  const commit_request request_;
   device_buffer<half> ring_;
   int first_kept_ = 0, own_ = 0, older_ = 0;
 };

@@ -24,13 +24,15 @@ class device_sequence;
 
 namespace detail {
 template <class Core>
+class commit_part;
+template <class Core>
 class device_commit_job;
 template <class Core>
 class query_window;
 template <class Core>
 class layer_attention;
 template <class Core>
-class batch_attention;
+class device_batch;
 }  // namespace detail
 
 template <class Core>
@@ -116,10 +118,11 @@ class device_sequence {
  private:
   friend class device_step<Core>;
   friend struct detail::sequence_parts;
+  friend class detail::commit_part<Core>;
   friend class detail::device_commit_job<Core>;
   friend class detail::query_window<Core>;
   friend class detail::layer_attention<Core>;
-  friend class detail::batch_attention<Core>;
+  friend class detail::device_batch<Core>;
 
   device_sequence(const device_sequence& other)
       : core_(other.core_), heads_(core_->memory, other.heads_.size()), piece_(core_->memory, other.piece_.size()),
@@ -216,7 +219,7 @@ class device_sequence {
     }
   }
 
-  /// Room and pages for `accepted` more rows per head. Throws capacity_error; nothing has changed then.
+  /// Room for `accepted` more rows per head, which count from now on. Throws capacity_error; nothing has changed then.
   void reserve(int accepted) {
     if (rows_most_ + accepted > room_.rows) {
       if (rows_leave()) count_exactly();
@@ -226,18 +229,9 @@ class device_sequence {
     rows_most_ += accepted;
     if (epoch_ != core_->pages.epoch()) begin_epoch(0, 0);
     since_ += accepted;
-    const int more = most_pages(since_) - promised_, anew = most_pages(accepted);
-    if (more <= 0) return;
-    try {
-      if (core_->pages.ensure(more, anew))
-        begin_epoch(accepted, anew);
-      else
-        promised_ += more;
-    } catch (...) {
-      give_back(accepted);
-      throw;
-    }
   }
+  /// Pages that commits of these rows may take and that were not promised.
+  int pages_missing() const { return std::max(0, most_pages(since_) - promised_); }
   /// What was reserved and will not be used. Pages stay promised: the next commit needs them.
   void give_back(int accepted) { rows_most_ -= accepted, since_ -= accepted; }
   void begin_epoch(int since, int promised) { epoch_ = core_->pages.epoch(), since_ = since, promised_ = promised; }

@@ -5,78 +5,72 @@
 #include <cstdint>
 
 #include <tersekv/backend/cuda/codes.cuh>
+#include <tersekv/backend/cuda/faults.cuh>
 #include <tersekv/backend/cuda/launch.cuh>
 #include <tersekv/backend/cuda/rows.hpp>
 
 namespace tersekv::detail {
 
-/// What a word of faults holds while every row is finite; memset with bytes of 0x7f writes it.
-inline constexpr int no_fault = 0x7f7f7f7f;
+struct rows_to_stage {
+  device_array from, to;  // [n, heads, dim]; without `to.data` rows are only looked at
+  friend bool operator==(const rows_to_stage&, const rows_to_stage&) = default;
+};
+/// Keys and values, or one of them, of one step of a batch.
+struct step_to_stage {
+  rows_to_stage first, second;
+  int n;
+  int* faults;  // of both arrays: token * heads + head of the first row that is not finite, unless it is less already;
+                // null = nobody asks
+  friend bool operator==(const step_to_stage&, const step_to_stage&) = default;
+};
+/// What is common to a batch.
+struct stage_shape {
+  int sequences, most_tokens, heads;
+  int first_dim, second_dim;  // 0 = there is no second array
+  element type;               // of all
+};
 
 template <class Bits>
 struct stage_arguments {
-  struct array {
-    const Bits* from;                                   // [n, heads, dim]
-    Bits* to;                                           // likewise; null = only looked at
-    std::int64_t from_row, from_head, to_row, to_head;  // strides
-    int dim;
-  };
-  array arrays[2];
-  int n, heads;
-  unsigned infinity;  // exponent bits
-  int* faults;        // of each array
+  batch_of<step_to_stage> batch;
+  stage_shape shape;
+  Bits infinity;  // exponent bits
 };
 
-/// One warp per (token, head). Grid (rows, arrays).
+/// One warp per (token, head). Grid (rows, arrays, sequences).
 template <class Bits>
-__global__ void stage_kernel(stage_arguments<Bits> a) {
+__global__ void stage_kernel(const stage_arguments<Bits> a) {
   const int row = static_cast<int>(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32);
-  if (row >= a.n * a.heads) return;
-  const typename stage_arguments<Bits>::array x = a.arrays[blockIdx.y];
-  const int token = row / a.heads, head = row % a.heads;
-  const Bits* from = x.from + token * x.from_row + head * x.from_head;
-  Bits* to = x.to ? x.to + token * x.to_row + head * x.to_head : nullptr;
+  const step_to_stage step = a.batch[static_cast<int>(blockIdx.z)];
+  if (row >= step.n * a.shape.heads) return;
+  const int token = row / a.shape.heads, head = row % a.shape.heads;
+  const bool second = blockIdx.y != 0;
+  const rows_to_stage x = second ? step.second : step.first;
+  const int dim = second ? a.shape.second_dim : a.shape.first_dim;
+  const Bits* from = static_cast<const Bits*>(x.from.data) + x.from.at(token, head);
+  Bits* to = x.to.data ? static_cast<Bits*>(x.to.data) + x.to.at(token, head) : nullptr;
   bool finite = true;
-  for (int c = lane_id(); c < x.dim; c += 32) {
+  for (int c = lane_id(); c < dim; c += 32) {
     const Bits bits = load(from + c);
     if (to) store(to + c, bits);
     finite = finite && (bits & a.infinity) != a.infinity;
   }
-  if (!__all_sync(all_lanes, finite) && lane_id() == 0) atomicMin(a.faults + blockIdx.y, row);
+  if (step.faults != nullptr && !__all_sync(all_lanes, finite) && lane_id() == 0)
+    atomicMin(step.faults + blockIdx.y, row);
 }
 
-struct rows_to_stage {
-  device_array from, to;
-  int dim;
-};
-/// Copies n rows of `heads` heads of one array, or of two in one launch; all elements are of one type; without
-/// `to.data` nothing is copied. faults[i] becomes token * heads + head of the first row of array i with a number that
-/// is not finite, unless it is smaller already. Errors  cuda_error
-template <std::size_t Count>
-void stage_rows(const rows_to_stage (&arrays)[Count], int n, int heads, int* faults, cuda_stream stream) {
-  static_assert(Count <= 2);
-  if (n == 0) return;
+/// Copies the rows of all steps of a batch.
+/// Errors  cuda_error
+inline void stage_rows(const stage_shape& shape, const batch_of<step_to_stage>& batch, cuda_stream stream) {
+  if (shape.most_tokens == 0) return;
   constexpr unsigned threads = 256, warps = threads / 32;
-  const unsigned blocks = (static_cast<unsigned>(n) * static_cast<unsigned>(heads) + warps - 1) / warps;
-  const auto start = [&]<class Bits>(Bits infinity) {
-    stage_arguments<Bits> a{{}, n, heads, infinity, faults};
-    for (std::size_t i = 0; i < Count; ++i) {
-      const auto& [from, to, dim] = arrays[i];
-      a.arrays[i] = {static_cast<const Bits*>(from.data),
-                     static_cast<Bits*>(to.data),
-                     from.row_stride,
-                     from.head_stride,
-                     to.row_stride,
-                     to.head_stride,
-                     dim};
-    }
-    launch(stage_kernel<Bits>, dim3(blocks, Count), threads, 0, stream, a);
-  };
-  const element type = arrays[0].from.type;
-  if (type == element::f32)
-    start(std::uint32_t{0x7f800000u});
+  const unsigned rows = static_cast<unsigned>(shape.most_tokens) * static_cast<unsigned>(shape.heads);
+  const dim3 grid((rows + warps - 1) / warps, shape.second_dim > 0 ? 2u : 1u, static_cast<unsigned>(shape.sequences));
+  if (shape.type == element::f32)
+    launch(stage_kernel<std::uint32_t>, grid, threads, 0, stream, {batch, shape, 0x7f800000u});
   else
-    start(static_cast<std::uint16_t>(type == element::f16 ? 0x7c00u : 0x7f80u));
+    launch(stage_kernel<std::uint16_t>, grid, threads, 0, stream,
+           {batch, shape, static_cast<std::uint16_t>(shape.type == element::f16 ? 0x7c00u : 0x7f80u)});
 }
 
 }  // namespace tersekv::detail

@@ -20,7 +20,7 @@ namespace tersekv {
 template <class Core>
 class device_step {
  public:
-  using batch = detail::batch_attention<Core>;
+  using batch = detail::device_batch<Core>;
 
   device_step(device_sequence<Core>& sequence, int n, step_options options)
       : sequence_(sequence), core_(*sequence.core_), check_(core_.shape, core_.plan, n, options.question), n_(n),
@@ -28,8 +28,7 @@ class device_step {
     sequence.require_closed("step");
     work_ = core_.borrow();
     staged_.assign(slots_, 0);
-    work_->faults.at_least(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
-    detail::fill_on_device(work_->faults.data(), 0x7f, work_->faults.held(), stream());
+    if (core_.backend.check_numbers) forget_faults();
     work_->attended.assign(static_cast<std::size_t>(core_.shape.layers), 0);
     work_->signal_stride = sequence.rows_most_ + n;
     if (Core::needs_logits)
@@ -46,24 +45,9 @@ class device_step {
   /// As basic_step::append; all rows of a step have elements of one type. Numbers that are not finite are noticed by
   /// commit.
   void append(int layer, const view& k, const view& v) {
-    detail::require_open(work_ != nullptr, "append");
-    check_.append(layer, k, v);
-    open_staging(k.type());
-    if (k.type() != type_ || v.type() != type_)
-      throw usage_error("tersekv::step::append: rows of layer " + std::to_string(layer) +
-                        " have elements of another type than those before; on a device a step has one type");
-    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
-    int* faults = work_->faults.data() + 2 * slot;
-    const int heads = core_.shape.kv_heads;
-    const detail::device_array from[2] = {detail::to_array(k), detail::to_array(v)};
-    if (staged_[slot] != 0) {
-      compare(slot, from[0], from[1]);
-      detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
-    }
-    detail::stage_rows({{from[0], keys_[static_cast<int>(slot)], core_.shape.head_dim},
-                        {from[1], values_[static_cast<int>(slot)], core_.shape.value_dim}},
-                       n_, heads, faults, stream());
-    staged_[slot] = static_cast<unsigned char>(staged_[slot] == 0 ? 1 : 2);
+    check_append(layer, k, v);
+    const detail::step_to_stage rows = stage(layer, k, v);
+    detail::stage_rows(staging(1, n_), rows, stream());
   }
 
   /// As basic_step::attend; log_sum_exp is device memory as well.
@@ -86,17 +70,20 @@ class device_step {
   void commit() { commit(n_); }
   /// As basic_step::commit. Errors  also value_error: a row that counts is not finite; the step is still open
   void commit(int accepted) {
-    detail::require_open(work_ != nullptr, "commit");
-    check_.commit(accepted, staged_);
-    if (core_.backend.check_numbers) check_numbers(accepted);
-    if (accepted > 0)
-      detail::device_commit_job<Core>(core_, *work_, sequence_, request(accepted), keys_, values_).run();
+    check_commit(accepted);
+    if (core_.backend.check_numbers) check_numbers(accepted, "tersekv::step::commit: ");
+    if (accepted > 0) {
+      detail::device_commit_job<Core> job(core_);
+      add_to(job, accepted);
+      job.run();
+    }
     close();
   }
 
  private:
-  friend class detail::batch_attention<Core>;
+  friend class detail::device_batch<Core>;
   cuda_stream stream() const { return core_.backend.stream; }
+  std::size_t fault_words() const { return 2 * slots_ + static_cast<std::size_t>(core_.shape.layers); }
   int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
   detail::commit_request request(int accepted) const {
     return {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode};
@@ -107,12 +94,68 @@ class device_step {
     sequence_.open_ = false;
   }
 
+  // ---------------------------------------------------------------------------------------------------------- append
+  void check_append(int layer, const view& k, const view& v) const {
+    detail::require_open(work_ != nullptr, "append");
+    check_.append(layer, k, v);
+    const element type = keys_.first.data != nullptr ? type_ : k.type();
+    if (k.type() != type || v.type() != type)
+      throw usage_error("tersekv::step::append: rows of layer " + std::to_string(layer) +
+                        " have elements of another type than those before; on a device a step has one type");
+  }
+  detail::stage_shape staging(int sequences, int most_tokens) const {
+    const model_shape& shape = core_.shape;
+    return {sequences, most_tokens, shape.kv_heads, shape.head_dim, shape.value_dim, type_};
+  }
+  /// What stage_rows is to copy, at once.
+  detail::step_to_stage stage(int layer, const view& k, const view& v) {
+    open_staging(k.type());
+    const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
+    int* faults = core_.backend.check_numbers ? work_->faults.data() + 2 * slot : nullptr;
+    const detail::step_to_stage rows{{detail::to_array(k), keys_[static_cast<int>(slot)]},
+                                     {detail::to_array(v), values_[static_cast<int>(slot)]},
+                                     n_,
+                                     faults};
+    if (staged_[slot] != 0) {
+      compare(slot, rows);
+      if (faults) detail::fill_on_device(faults, 0x7f, 2 * sizeof(int), stream());
+    }
+    staged_[slot] = static_cast<unsigned char>(staged_[slot] == 0 ? 1 : 2);
+    work_->faultless = false;
+    return rows;
+  }
+  void compare(std::size_t slot, const detail::step_to_stage& rows) {
+    const int heads = core_.shape.kv_heads;
+    int* to = work_->changes.at_least(2 * slots_) + 2 * slot;
+    detail::fill_on_device(to, 0, 2 * sizeof(int), stream());
+    detail::compare_rows({rows.first.from, rows.first.to, n_, heads, core_.shape.head_dim, to}, stream());
+    detail::compare_rows({rows.second.from, rows.second.to, n_, heads, core_.shape.value_dim, to}, stream());
+  }
+  /// Staged rows of all slots. Zero is what upward readers see in the first pass.
+  void open_staging(element type) {
+    if (keys_.first.data != nullptr) return;
+    const model_shape& shape = core_.shape;
+    const auto one = static_cast<std::size_t>(n_ * shape.kv_heads) * (type == element::f32 ? 4u : 2u);
+    const std::size_t key_bytes = one * static_cast<std::size_t>(shape.head_dim);
+    const std::size_t bytes = key_bytes + one * static_cast<std::size_t>(shape.value_dim);
+    std::byte* at = work_->staged.at_least(bytes * slots_);
+    const auto stride = static_cast<std::int64_t>(bytes);
+    type_ = type;
+    keys_ = {{at, type, shape.kv_heads * shape.head_dim, shape.head_dim}, stride};
+    values_ = {{at + key_bytes, type, shape.kv_heads * shape.value_dim, shape.value_dim}, stride};
+    for (int layer = 0; layer < shape.layers; ++layer)
+      if (core_.plan.reads_upward(layer))
+        return detail::fill_on_device(work_->staged.data(), 0, bytes * slots_, stream());
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- attend
   detail::device_query describe(int layer, const view& q, const view& out, std::span<float> log_sum_exp) {
     detail::require_open(work_ != nullptr, "attend");
     check_.attend(layer, q, out, log_sum_exp.size());
     const auto slot = static_cast<std::size_t>(core_.plan.slot(layer));
     check_.staged(layer, staged_[slot] != 0);
     open_staging(q.type());
+    work_->faultless = false;
     return {sequence_.heads_.data() + static_cast<int>(slot) * core_.shape.kv_heads,
             detail::to_array(q),
             detail::to_array(out),
@@ -134,40 +177,33 @@ class device_step {
     detail::query_window<Core>::take(core_, *work_, sequence_, layer, query.queries, request(n_));
   }
 
-  /// Staged rows of all slots. Zero is what upward readers see in the first pass.
-  void open_staging(element type) {
-    if (keys_.first.data != nullptr) return;
-    type_ = type;
-    const model_shape& shape = core_.shape;
-    const auto one = static_cast<std::size_t>(n_ * shape.kv_heads) * (type == element::f32 ? 4u : 2u);
-    const std::size_t key_bytes = one * static_cast<std::size_t>(shape.head_dim);
-    const std::size_t bytes = key_bytes + one * static_cast<std::size_t>(shape.value_dim);
-    std::byte* at = work_->staged.at_least(bytes * slots_);
-    const auto stride = static_cast<std::int64_t>(bytes);
-    keys_ = {{at, type, shape.kv_heads * shape.head_dim, shape.head_dim}, stride};
-    values_ = {{at + key_bytes, type, shape.kv_heads * shape.value_dim, shape.value_dim}, stride};
-    for (int layer = 0; layer < shape.layers; ++layer)
-      if (core_.plan.reads_upward(layer))
-        return detail::fill_on_device(work_->staged.data(), 0, bytes * slots_, stream());
+  // ---------------------------------------------------------------------------------------------------------- commit
+  void check_commit(int accepted) const {
+    detail::require_open(work_ != nullptr, "commit");
+    check_.commit(accepted, staged_);
   }
-
-  void compare(std::size_t slot, const detail::device_array& k, const detail::device_array& v) {
-    int* to = work_->changes.at_least(2 * slots_) + 2 * slot;
-    detail::fill_on_device(to, 0, 2 * sizeof(int), stream());
-    detail::compare_rows({k, keys_[static_cast<int>(slot)], n_, core_.shape.kv_heads, core_.shape.head_dim, to},
-                         stream());
-    detail::compare_rows({v, values_[static_cast<int>(slot)], n_, core_.shape.kv_heads, core_.shape.value_dim, to},
-                         stream());
+  void add_to(detail::device_commit_job<Core>& job, int accepted) {
+    job.add(*work_, sequence_, request(accepted), keys_, values_);
   }
-  void check_numbers(int accepted) const {
-    std::vector<int> faults(2 * slots_ + static_cast<std::size_t>(core_.shape.layers));
+  /// Before a step. Mostly there is nothing to forget, since the last step that had this memory found no fault.
+  void forget_faults() {
+    work_->faults.at_least(fault_words());
+    if (!work_->faultless) detail::fill_on_device(work_->faults.data(), 0x7f, work_->faults.held(), stream());
+    work_->faultless = true;
+  }
+  /// Waits for the device. Throws where an accepted row is not finite; the sentence begins with `verb`.
+  void check_numbers(int accepted, const std::string& verb) {
+    std::vector<int> faults(fault_words());
     detail::copy_to_host(faults.data(), work_->faults.data(), faults.size() * sizeof(int), stream());
+    work_->faultless = true;
     for (std::size_t i = 0; i < faults.size(); ++i) {
+      if (faults[i] == detail::no_fault) continue;
+      work_->faultless = false;
       const bool query = i >= 2 * slots_;
       const int heads = query ? core_.shape.query_heads : core_.shape.kv_heads, token = faults[i] / heads;
-      if (faults[i] == detail::no_fault || token >= accepted) continue;
+      if (token >= accepted) continue;
       const int layer = query ? static_cast<int>(i - 2 * slots_) : core_.plan.writer(static_cast<int>(i / 2));
-      throw value_error(std::string("tersekv::step::commit: ") +
+      throw value_error(verb +
                         (query        ? "q"
                          : i % 2 == 0 ? "k"
                                       : "v") +

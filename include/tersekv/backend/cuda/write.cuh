@@ -13,11 +13,12 @@
 namespace tersekv::detail {
 
 struct write_arguments {
-  static constexpr int most = 2048;
+  static constexpr int most = 4080;  // with the others 4 KB, what arguments may take on any device
   std::byte* to;
   int count;
   std::byte bytes[most];
 };
+static_assert(sizeof(write_arguments) <= 4096);
 template <int = 0>
 __global__ void write_kernel(const write_arguments a) {
   for (int i = static_cast<int>(threadIdx.x); i < a.count; i += static_cast<int>(blockDim.x)) a.to[i] = a.bytes[i];
