@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include <tersekv/any_cache.hpp>
 #include <tersekv/evict/h2o.hpp>
 #include <tersekv/evict/snapkv.hpp>
 #include <tersekv/tersekv.hpp>
@@ -97,4 +98,26 @@ TEST_CASE("wrong batches are refused with a sentence and change nothing", "[batc
   kv::append(none, 0, {}, {});
   kv::commit(none);
   CHECK_THROWS_AS(kv::attend(none, 0, std::span(k), {}), kv::shape_error);
+}
+
+TEST_CASE("steps whose recipe is chosen at run time go on as a batch", "[batch]") {
+  test::stream s(small, 60, 4);
+  kv::menu menu;
+  menu.add<kv::cpu, kv::h2o>();
+  menu.add<kv::cpu, kv::int8<>>();
+  kv::any_cache cache = menu.make(small, "h2o=12+8", kv::cpu{}), other = menu.make(small, "int8", kv::cpu{});
+  kv::any_sequence a = cache.open(), b = cache.open(), twin = cache.open(), stranger = other.open();
+  const auto rows = [&](int first) { return std::vector<kv::view>{s.keys(0, first, 30), s.keys(0, 0, 30)}; };
+  kv::any_step one = a.step(30), two = b.step(30), alone = twin.step(30), strange = stranger.step(30);
+  const std::vector<kv::any_step*> both{&one, &two}, mixed{&one, &strange};
+  for (int l = 0; l < 2; ++l) {
+    kv::append(both, l, rows(30), rows(30));
+    alone.append(l, s.keys(0, 30, 30), s.keys(0, 30, 30));
+  }
+  CHECK_THROWS_AS(kv::append(mixed, 0, rows(0), rows(0)), kv::usage_error);
+  CHECK_THROWS_AS(kv::commit(mixed), kv::usage_error);
+  kv::commit(both), alone.commit();
+  CHECK(b.length() == 30);
+  CHECK(a.positions(1, 1).size() == 20);
+  CHECK(a.positions(1, 1) == twin.positions(1, 1));
 }

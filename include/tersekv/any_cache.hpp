@@ -23,84 +23,45 @@
 #include <vector>
 
 #include <tersekv/cache.hpp>
+#include <tersekv/detail/erased_cache.hpp>
 #include <tersekv/detail/name.hpp>
 
 namespace tersekv {
 
-namespace detail {
-
-struct erased_step {
-  virtual ~erased_step() = default;
-  virtual void append(int layer, const view& k, const view& v) = 0;
-  virtual void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp) = 0;
-  virtual float change(int layer) const = 0;
-  virtual void commit(int accepted) = 0;
-};
-struct erased_sequence {
-  virtual ~erased_sequence() = default;
-  virtual std::unique_ptr<erased_step> step(int n, step_options options) = 0;
-  virtual std::unique_ptr<erased_sequence> fork() const = 0;
-  virtual int length() const = 0;
-  virtual std::vector<int> positions(int slot, int head) const = 0;
-  virtual void protect(int first, int last) = 0;
-  virtual report_data report() const = 0;
-};
-struct erased_cache {
-  virtual ~erased_cache() = default;
-  virtual std::unique_ptr<erased_sequence> open() = 0;
-  virtual const layer_plan& plan() const = 0;
-  virtual report_data report() const = 0;
-};
-
-template <class Cache>
-struct erased_cache_of final : erased_cache {
-  using sequence_type = typename Cache::sequence_type;
-  struct step_of final : erased_step {
-    step_of(sequence_type& s, int n, step_options o) : step(s, n, o) {}
-    void append(int layer, const view& k, const view& v) override { step.append(layer, k, v); }
-    void attend(int layer, const view& q, const view& out, std::span<float> l) override {
-      step.attend(layer, q, out, l);
-    }
-    float change(int layer) const override { return step.change(layer); }
-    void commit(int accepted) override { step.commit(accepted); }
-    typename Cache::step_type step;
-  };
-  struct sequence_of final : erased_sequence {
-    explicit sequence_of(sequence_type s) : sequence(std::move(s)) {}
-    std::unique_ptr<erased_step> step(int n, step_options o) override {
-      return std::make_unique<step_of>(sequence, n, o);
-    }
-    std::unique_ptr<erased_sequence> fork() const override { return std::make_unique<sequence_of>(sequence.fork()); }
-    int length() const override { return sequence.length(); }
-    std::vector<int> positions(int slot, int head) const override { return sequence.positions(slot, head); }
-    void protect(int first, int last) override { sequence.protect(first, last); }
-    report_data report() const override { return sequence.report(); }
-    sequence_type sequence;
-  };
-  explicit erased_cache_of(Cache c) : cache(std::move(c)) {}
-  std::unique_ptr<erased_sequence> open() override { return std::make_unique<sequence_of>(cache.open()); }
-  const layer_plan& plan() const override { return cache.plan(); }
-  report_data report() const override { return cache.report(); }
-  Cache cache;
-};
-
-}  // namespace detail
+class any_batch;
 
 /// The verbs of basic_step, whatever the recipe.
 class any_step {
  public:
+  using batch = any_batch;
   any_step(std::unique_ptr<detail::erased_step> step, int n) : step_(std::move(step)), n_(n) {}
   void append(int layer, const view& k, const view& v) { step_->append(layer, k, v); }
   void attend(int layer, const view& q, const view& out, std::span<float> log_sum_exp = {}) {
     step_->attend(layer, q, out, log_sum_exp);
   }
   float change(int layer) const { return step_->change(layer); }
+  int tokens() const { return n_; }
   void commit() { step_->commit(n_); }
   void commit(int accepted) { step_->commit(accepted); }
 
  private:
+  friend any_batch;
   std::unique_ptr<detail::erased_step> step_;
   int n_;
+};
+
+/// What batch.hpp asks of steps that are not known at compile time.
+class any_batch {
+ public:
+  any_batch(const char*, std::span<any_step* const> steps) {
+    for (const any_step* step : steps) all_.push_back(step->step_.get());
+  }
+  void append(int layer, std::span<const view> k, std::span<const view> v) { all_[0]->append(all_, layer, k, v); }
+  void attend(int layer, std::span<const view> q, std::span<const view> out) { all_[0]->attend(all_, layer, q, out); }
+  void commit(std::span<const int> accepted) { all_[0]->commit(all_, accepted); }
+
+ private:
+  std::vector<detail::erased_step*> all_;
 };
 
 /// The verbs of basic_sequence.
