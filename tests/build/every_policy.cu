@@ -17,8 +17,9 @@ void use(Ps... policies) {
   step.attend(0, q, out);
   step.change(0);
   decltype(step)* const batch[] = {&step};
+  kv::append(batch, 0, std::span(&k, 1), std::span(&k, 1));
   kv::attend(batch, 0, std::span(&q, 1), std::span(&out, 1));
-  step.commit();
+  kv::commit(batch);
   kv::report(cache);
 }
 
