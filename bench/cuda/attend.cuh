@@ -51,8 +51,8 @@ class decoding_of final : public decoding {
       const kd::device_query* now = batch(step % copies_);
       kd::packed_attention(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), mass, {}, stream());
       if (mass)
-        kd::column_mass(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), {}, mass_->as<float>(),
-                        1, mass_stride(), stream());
+        kd::column_mass(rows_.page, logits(shape_, group), now, most(), workspace_->as<char>(), {},
+                        targets_->as<kd::step_mass>(), stream());
     });
   }
   double error(int group) override {
@@ -91,13 +91,17 @@ class decoding_of final : public decoding {
     batches_ = std::make_unique<device_memory>(all);
     workspace_ = std::make_unique<device_memory>(kd::decode_workspace_bytes(logits(shape_, group), dim, most(), true));
     mass_ = std::make_unique<device_memory>(shape_.heads() * static_cast<std::size_t>(mass_stride()) * sizeof(float));
+    std::vector<kd::step_mass> targets;
+    for (int q = 0; q < shape_.sequences; ++q)
+      targets.push_back({mass_->as<float>() + std::ptrdiff_t{q} * shape_.kv_heads * mass_stride(), mass_stride(), 1});
+    targets_ = std::make_unique<device_memory>(targets);
   }
 
   batch_shape shape_;
   int copies_, group_ = 0;
   rows_on_card<Codec> rows_;
   std::unique_ptr<engine_arrays> arrays_;
-  std::unique_ptr<device_memory> batches_, workspace_, mass_;
+  std::unique_ptr<device_memory> batches_, workspace_, mass_, targets_;
 };
 
 template <class Codec>

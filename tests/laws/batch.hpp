@@ -76,7 +76,7 @@ class steps_of {
 /// takes the same steps one by one. tolerance: of outputs; 0 = they are the same numbers.
 template <class Together, class Alone, class... Ps>
 void batch(double tolerance, int tokens, Ps... policies) {
-  test::stream s({.layers = 3, .query_heads = 4, .kv_heads = 2, .head_dim = 64}, 240, 5);
+  test::stream s({.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 64}, 240, 5);
   auto cache = kv::make_cache(s.shape, Together{}, policies...);
   auto other = kv::make_cache(s.shape, Alone{}, policies...);
   std::deque<typename decltype(cache)::sequence_type> a;

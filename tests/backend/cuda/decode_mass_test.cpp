@@ -19,8 +19,8 @@ TEST_CASE("lists of pages, and attention mass", "[cuda][decode]") {
 
     const int stride = 460, tokens = 3;
     std::vector<float> mass(at(2 * tokens * stride), listed ? 0.0f : 1.0f);  // rows that are read are overwritten
-    kd::column_mass(batch.page, batch.attend, batch.queries.data(), batch.most, workspace, lists, mass.data(), tokens,
-                    stride, nullptr);
+    kd::column_mass(batch.page, batch.attend, batch.queries.data(), batch.most, workspace, lists,
+                    kd::step_mass{mass.data(), stride, tokens}, nullptr);
     for (int head = 0; head < 2; ++head)
       for (int i = 0; i < tokens; ++i) {
         std::vector<double> want(at(stride), listed ? 0.0 : 1.0);

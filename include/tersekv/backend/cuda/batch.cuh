@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A batch of steps on a device, as the verbs of batch.hpp take it: rows of all are staged in one launch, their queries
-// meet packed rows in one launch, and they are committed by one job. Recipes that take signals from attention, long
-// steps and formats without a decode kernel attend one step after the other.
+// meet packed rows in one launch, and they are committed by one job. Long steps, pages that queries choose and formats
+// without a decode kernel attend one step after the other.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -49,9 +49,15 @@ class device_batch {
       const model_shape& shape = core_.shape;
       const attend_shape about{shape.kv_heads, shape.group(), shape.scale, core_.plan.window(layer),
                                core_.plan.sees_self(layer)};
+      constexpr bool recorded = Core::needs_logits;
       std::byte* workspace =
-          steps_.front()->work_->scratch.at_least(decode_workspace_bytes(about, shape.value_dim, limits_, false));
-      packed_attention<page>(core_.format, about, batch, limits_, workspace, false, {}, stream());
+          steps_.front()->work_->scratch.at_least(decode_workspace_bytes(about, shape.value_dim, limits_, recorded));
+      packed_attention<page>(core_.format, about, batch, limits_, workspace, recorded, {}, stream());
+      if constexpr (recorded) {
+        std::vector<step_mass> targets;
+        each([&](std::size_t i) { targets.push_back(steps_[i]->mass_of(layer)); });
+        column_mass<page>(core_.format, about, batch, limits_, workspace, {}, core_.describe(layer, targets), stream());
+      }
       each([&](std::size_t i) { steps_[i]->end_attend(layer, queries[i]); });
     }
   }
@@ -80,8 +86,7 @@ class device_batch {
   }
   bool attends_together() const {
     const model_shape& shape = core_.shape;
-    return decodes_packed<page>() && !Core::needs_logits && !Core::read_type::selects &&
-           decodes_dims(shape.head_dim, shape.value_dim) &&
+    return decodes_packed<page>() && !Core::read_type::selects && decodes_dims(shape.head_dim, shape.value_dim) &&
            (limits_.tokens == 1 || limits_.tokens * shape.group() <= 32);
   }
 

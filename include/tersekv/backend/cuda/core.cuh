@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <tersekv/backend/cuda/described.cuh>
+#include <tersekv/backend/cuda/mass.cuh>
 #include <tersekv/backend/cuda/page_store.cuh>
 #include <tersekv/backend/cuda/rows.hpp>
 #include <tersekv/backend/cuda/stage.cuh>
@@ -98,6 +99,9 @@ struct device_core : recipe<Policies...>,
   const detail::device_query* describe(int layer, std::span<const detail::device_query> queries) {
     return describe(queries_, layer, queries);
   }
+  const detail::step_mass* describe(int layer, std::span<const detail::step_mass> targets) {
+    return describe(masses_, layer, targets);
+  }
 
   const int* slot_of_layer() const { return tables_.data(); }
   const int* retained() const { return tables_.data() + this->shape.layers; }
@@ -114,6 +118,7 @@ struct device_core : recipe<Policies...>,
   }
 
   std::vector<detail::described<detail::step_to_stage>> stages_;  // [layers] of the last call
+  std::vector<detail::described<detail::step_mass>> masses_;      // likewise
   std::vector<detail::described<detail::device_query>> queries_;  // likewise
   detail::device_buffer<int> tables_;  // slot of every layer, then positions that readers of every slot see
 };

@@ -115,17 +115,15 @@ void packed_attention(const Page& page, const attend_shape& shape, const device_
 /// once, others are left as they are. Tokens from signal_rows on are left out.
 template <class Page>
 void column_mass(const Page& page, const attend_shape& shape, const device_query* batch, const decode_limits& most,
-                 void* workspace, const page_lists& lists, float* mass, int signal_rows, int stride,
-                 cuda_stream stream) {
+                 void* workspace, const page_lists& lists, const batch_of<step_mass>& targets, cuda_stream stream) {
   const decode_workspace room{decode_plan(shape, most), page.value_dim, true};
   const decode_plan& plan = room.plan;
-  const int tokens = most.tokens < signal_rows ? most.tokens : signal_rows;
   const auto dims = [](int n) { return static_cast<unsigned>(n); };
   launch(mass_kernel<>,
-         dim3(dims(decode_plan::divide(plan.pieces, 4)), dims(plan.kv_heads * tokens), dims(plan.sequences)), 128, 0,
-         stream,
+         dim3(dims(decode_plan::divide(plan.pieces, 4)), dims(plan.kv_heads * most.tokens), dims(plan.sequences)), 128,
+         0, stream,
          {plan, shape, batch, room.record(workspace), decode_workspace::at<float>(workspace, room.log2_sum_at()), lists,
-          mass, signal_rows, stride, Page::rows / 32});
+          targets, Page::rows / 32});
 }
 
 }  // namespace tersekv::detail

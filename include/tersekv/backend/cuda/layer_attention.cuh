@@ -43,6 +43,9 @@ class layer_attention {
                         signal_rows(n_), work_.signal_stride, stream());
   }
 
+  /// Where the step keeps the layer's mass.
+  step_mass target() const { return {mass_of_layer(), work_.signal_stride, signal_rows(n_)}; }
+
  private:
   cuda_stream stream() const { return core_.backend.stream; }
   static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -80,9 +83,7 @@ class layer_attention {
     std::byte* workspace = work_.scratch.at_least(bytes);
     packed_attention<page>(core_.format, shape_, q, most, workspace, Core::needs_logits, lists, stream());
     if (lists.pages != nullptr) forget(mass);  // of rows that are not read
-    if (mass != nullptr)
-      column_mass<page>(core_.format, shape_, q, most, workspace, lists, mass, n_,
-                        static_cast<int>(work_.signal_stride), stream());
+    if (mass != nullptr) column_mass<page>(core_.format, shape_, q, most, workspace, lists, target(), stream());
   }
 
   Core& core_;

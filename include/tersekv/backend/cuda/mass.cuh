@@ -11,6 +11,14 @@
 
 namespace tersekv::detail {
 
+/// Where the mass of one sequence of a batch goes. Tokens from `tokens` on have no row.
+struct step_mass {
+  float* mass;  // [kv_heads, tokens, stride]
+  std::int64_t stride;
+  int tokens;
+  friend bool operator==(const step_mass&, const step_mass&) = default;
+};
+
 struct mass_arguments {
   decode_plan plan;
   attend_shape shape;
@@ -18,11 +26,11 @@ struct mass_arguments {
   decode_record record;
   const float* log2_sum;  // [sequences, kv_heads, query_rows]
   page_lists lists;
-  float* mass;  // [sequences, kv_heads, signal_rows, stride]
-  int signal_rows, stride, pieces_of_page;
+  batch_of<step_mass> targets;
+  int pieces_of_page;
 };
 
-/// Grid: groups of 4 pieces x (KV heads * tokens) x sequences; 128 threads. Tokens from signal_rows on have no row.
+/// Grid: groups of 4 pieces x (KV heads * tokens) x sequences; 128 threads.
 template <int = 0>
 __global__ void mass_kernel(const mass_arguments a) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -33,7 +41,8 @@ __global__ void mass_kernel(const mass_arguments a) {
   const device_head& head = query.heads[kv_head];
   const int at_head = sequence * a.plan.kv_heads + kv_head;
   const decode_extent extent(a.plan, a.lists, query, sequence, kv_head, a.pieces_of_page);
-  if (token >= query.n || token >= a.signal_rows || piece >= extent.numbers + extent.packed) return;
+  const step_mass target = a.targets[sequence];
+  if (token >= query.n || token >= target.tokens || piece >= extent.numbers + extent.packed) return;
 
   int first = 0, rows = 32;  // index of the piece's first row, and its rows
   if (piece < extent.numbers) {
@@ -59,7 +68,8 @@ __global__ void mass_kernel(const mass_arguments a) {
     sum += weight > 0 ? weight * exp2_fast(reference - all) : 0.0f;
   }
   if (row < rows) {
-    float* to = a.mass + (static_cast<std::int64_t>(at_head) * a.signal_rows + token) * a.stride + first + row;
+    float* to =
+        target.mass + (static_cast<std::int64_t>(kv_head) * target.tokens + token) * target.stride + first + row;
     store(to, sum / static_cast<float>(a.shape.group));
   }
 }

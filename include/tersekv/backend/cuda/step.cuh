@@ -30,7 +30,7 @@ class device_step {
     staged_.assign(slots_, 0);
     if (core_.backend.check_numbers) forget_faults();
     work_->attended.assign(static_cast<std::size_t>(core_.shape.layers), 0);
-    work_->signal_stride = sequence.rows_most_ + n;
+    work_->signal_stride = (sequence.rows_most_ + n + 127) / 128 * 128;  // so that it seldom changes
     if (Core::needs_logits)
       work_->mass.at_least(static_cast<std::size_t>(core_.shape.layers * core_.shape.kv_heads) *
                            static_cast<std::size_t>(detail::signal_rows(n) * work_->signal_stride));
@@ -171,6 +171,9 @@ class device_step {
     int* fault = work_->faults.data() + 2 * slots_ + layer;
     if (work_->attended[static_cast<std::size_t>(layer)]) detail::fill_on_device(fault, 0x7f, sizeof(int), stream());
     return fault;
+  }
+  detail::step_mass mass_of(int layer) const {
+    return detail::layer_attention<Core>(core_, *work_, sequence_, layer, n_).target();
   }
   void end_attend(int layer, const detail::device_query& query) {
     work_->attended[static_cast<std::size_t>(layer)] = 1;
