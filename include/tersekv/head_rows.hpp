@@ -3,6 +3,8 @@
 //
 // Every row has an index 0 .. slots()-1 over these three parts; columns (position, state, bias) are arrays over it. A
 // packed row that leaves is marked dead (position -1) and attention skips it; pages are compacted when that frees one.
+// Summaries of pages, where a read policy wants them, are kept a second time, one behind the other: a choice of pages
+// reads all of them, and where they lie a page apart it waits for memory at each.
 // Verbs marked noexcept rely on room and pages reserved before, so that a commit cannot fail half way.
 #pragma once
 #include <algorithm>
@@ -54,7 +56,7 @@ class head_rows {
  public:
   explicit head_rows(pool& owner)
       : sink_keys_(owner), sink_values_(owner), window_keys_(owner), window_values_(owner), pages_(owner),
-        position_(owner), state_(owner), bias_(owner) {}
+        summaries_(owner), position_(owner), state_(owner), bias_(owner) {}
 
   // ------------------------------------------------------------------------------------------------------------
   // reading
@@ -65,6 +67,8 @@ class head_rows {
   int window() const { return slots() - sinks_ - packed_; }
   int pages() const { return static_cast<int>(pages_.size()); }
   const std::byte* page(int p) const { return pages_[at(p)].data(); }
+  /// What the page's own summary says, next to those of other pages.
+  const std::byte* summary(const Format& f, int p) const { return summaries_.data() + at(p) * f.summary_bytes(); }
   std::span<const int> position() const { return {position_.data(), position_.size()}; }
   std::span<float> state(int i) { return {state_.data() + at(i) * Columns, Columns}; }
   std::span<const float> state(int i) const { return {state_.data() + at(i) * Columns, Columns}; }
@@ -80,7 +84,9 @@ class head_rows {
   std::size_t buffer_bytes() const {
     return sink_keys_.held() + sink_values_.held() + window_keys_.held() + window_values_.held() + column_bytes();
   }
-  std::size_t column_bytes() const { return pages_.held() + position_.held() + state_.held() + bias_.held(); }
+  std::size_t column_bytes() const {
+    return pages_.held() + summaries_.held() + position_.held() + state_.held() + bias_.held();
+  }
 
   /// Calls visit(row_tile) for the rows of every part, `pages` naming the pages to read (all when empty).
   void for_each_tile(const Format& format, tile_scratch& scratch, std::span<const int> pages, bool want_values,
@@ -107,6 +113,11 @@ class head_rows {
     if (Columns > 0) room(state_, at(slots() + more), Columns);
     if (Biased) room(bias_, at(slots() + more), 1);
     room(pages_, at(this->pages() + pages), 1);
+    if constexpr (Format::summarizes) {
+      const std::size_t wanted = at(this->pages() + pages);
+      if (summaries_.capacity() < wanted * f.summary_bytes())
+        summaries_.reserve((wanted + page_step(wanted)) * f.summary_bytes());
+    }
     const auto dense = [](buffer<half>& b, int rows, int dim) {
       if (b.capacity() < at(rows * dim)) b.reserve(at((rows + 7) / 8 * 8 * dim));
     };
@@ -165,6 +176,7 @@ class head_rows {
       const int used = packed_ % Format::rows;
       if (used == 0) {
         pages_.push_back(page_ref(owner));
+        if constexpr (Format::summarizes) summaries_.resize(at(pages()) * f.summary_bytes());
         std::memset(pages_.back().data(), 0,
                     f.bytes() - page_ref::overhead);  // kernels read rows that are not there yet
       } else {
@@ -172,6 +184,7 @@ class head_rows {
       }
       const int now = std::min(count, Format::rows - used);
       f.encode(pages_.back().data(), used, now, k, v);
+      copy_summary(f, pages() - 1);
       packed_ += now, count -= now, k += now * f.key_dim, v += now * f.value_dim;
     }
   }
@@ -210,7 +223,7 @@ class head_rows {
   void compact(pool& owner, const Format& f) noexcept {
     if (dead_ == 0) return;
     for (int p = pages() - 1; p >= 0; --p)
-      if (live_in(p) == 0) drop_page(p);
+      if (live_in(p) == 0) drop_page(f, p);
     if constexpr (Format::span == 1) {
       const int slack = pages() * Format::rows - packed_;
       if (dead_ + slack >= Format::rows) close_holes(owner, f);
@@ -235,6 +248,11 @@ class head_rows {
     if (Columns > 0) shrink(state_, n, Columns);
     if (Biased) shrink(bias_, n, 1);
     shrink(pages_, pages_.size(), 1);
+    if constexpr (Format::summarizes) {
+      const std::size_t size = summaries_.size(), one = pages() > 0 ? size / at(pages()) : 0;
+      const std::size_t slack = left > Format::rows ? 0 : 2 * page_step(at(pages())) * one;
+      if (summaries_.capacity() > size + slack) summaries_.fit(size + slack / 2);
+    }
     if (left > Format::rows)
       for (buffer<half>* b : {&sink_keys_, &sink_values_, &window_keys_, &window_values_}) b->fit(b->size());
   }
@@ -243,6 +261,8 @@ class head_rows {
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
   /// Rows by which columns grow.
   static std::size_t step(std::size_t rows) { return Format::rows + rows / 64; }
+  /// Pages by which summaries grow: they are too large for the room of a page of rows.
+  static std::size_t page_step(std::size_t pages) { return 1 + pages / 64; }
   int filled(int p) const { return std::min(Format::rows, packed_ - p * Format::rows); }
   int live_in(int p) const {
     const int* first = position_.data() + sinks_ + p * Format::rows;
@@ -276,15 +296,24 @@ class head_rows {
     std::memcpy(copy.data(), pages_[at(p)].data(), f.bytes() - page_ref::overhead);
     pages_[at(p)] = std::move(copy);
   }
-  void drop_page(int p) noexcept {
+  void drop_page(const Format& f, int p) noexcept {
     const int count = filled(p);
     erase_columns(sinks_ + p * Format::rows, count);
-    pages_.erase(at(p), 1);
+    erase_page(f, p);
     packed_ -= count;
     dead_ -= count;
   }
+  void erase_page(const Format& f, int p) noexcept {
+    pages_.erase(at(p), 1);
+    if constexpr (Format::summarizes) summaries_.erase(at(p) * f.summary_bytes(), f.summary_bytes());
+  }
+  /// After every change of page p's own summary.
+  void copy_summary(const Format& f, int p) noexcept {
+    if constexpr (Format::summarizes)
+      std::memcpy(summaries_.data() + at(p) * f.summary_bytes(), f.summary(page(p)), f.summary_bytes());
+  }
   void resummarize(const Format& f, int p) noexcept {
-    if constexpr (std::remove_cvref_t<decltype(f.read)>::selects) {
+    if constexpr (Format::summarizes) {
       std::array<float, Format::largest_dim> k;
       std::byte* page = pages_[at(p)].data();
       bool fresh = true;
@@ -294,6 +323,7 @@ class head_rows {
         f.read.summarize(f.summary(page), k.data(), 1, f.key_dim, fresh);
         fresh = false;
       }
+      copy_summary(f, p);
     }
   }
 
@@ -321,6 +351,7 @@ class head_rows {
     }
     erase_columns(sinks_ + to, packed_ - to);
     pages_.truncate(at(after));
+    if constexpr (Format::summarizes) summaries_.truncate(at(after) * f.summary_bytes());
     packed_ = to;
     dead_ = 0;
     for (int p = first_page; p < after; ++p) resummarize(f, p);
@@ -351,7 +382,8 @@ class head_rows {
       f.encode(fresh.data(), 0, Format::rows, k.data(), v.data());
       pages_[at(p)] = std::move(fresh);
       erase_columns(base + Format::rows, Format::rows);
-      pages_.erase(at(p + 1), 1);
+      erase_page(f, p + 1);
+      copy_summary(f, p);
       packed_ -= Format::rows;
     } catch (...) {  // no memory for it: the rows stay where they are
     }
@@ -408,9 +440,10 @@ class head_rows {
   buffer<half> sink_keys_, sink_values_;      // [sinks, dim]
   buffer<half> window_keys_, window_values_;  // [window, dim]
   buffer<page_ref> pages_;
-  buffer<int> position_;  // [slots] -1 = dead
-  buffer<float> state_;   // [slots, Columns]
-  buffer<float> bias_;    // [slots]
+  buffer<std::byte> summaries_;  // [pages, summary_bytes]
+  buffer<int> position_;         // [slots] -1 = dead
+  buffer<float> state_;          // [slots, Columns]
+  buffer<float> bias_;           // [slots]
   int sinks_ = 0, packed_ = 0, dead_ = 0;
 };
 

@@ -19,6 +19,7 @@ struct page_format {
   static constexpr int span = std::lcm(key_format::span, value_format::span);  // rows that are packed together
   static constexpr int rows = std::lcm(32, span);                              // rows of a page
   static constexpr int largest_dim = 1024;                                     // kernels keep rows on the stack
+  static constexpr bool summarizes = Read::selects;
 
   page_format(const Codec& codec, const Read& read, int key_dim, int value_dim)
       : keys(codec.for_keys()), values(codec.for_values()), read(read), key_dim(key_dim), value_dim(value_dim) {
@@ -35,6 +36,7 @@ struct page_format {
   /// Bytes of a page as the pool allocates it.
   std::size_t bytes() const { return bytes_; }
 
+  std::size_t summary_bytes() const { return read.bytes(key_dim); }
   TERSEKV_HD std::byte* summary(std::byte* page) const { return page + summary_offset_; }
   TERSEKV_HD const std::byte* summary(const std::byte* page) const { return page + summary_offset_; }
 

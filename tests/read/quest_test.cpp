@@ -2,11 +2,15 @@
 #include <tersekv/read/quest.hpp>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <memory_resource>
 #include <set>
 
 #include <tersekv/codec/int4.hpp>
+#include <tersekv/codec/kivi.hpp>
 #include <tersekv/evict/h2o.hpp>
+#include <tersekv/head_rows.hpp>
 
 #include "golden/eviction_fixture.hpp"
 
@@ -33,6 +37,45 @@ float dot(const float* a, const float* b, int n) {
   for (int c = 0; c < n; ++c) sum += static_cast<double>(a[c]) * static_cast<double>(b[c]);
   return static_cast<float>(sum);
 }
+
+/// The rows of a head, changed as commits change them.
+template <class Codec>
+struct summarized_head {
+  using format_type = kv::page_format<Codec, kv::quest>;
+  static constexpr int dim = 32, span = format_type::span;
+
+  void append(int count) {
+    const auto k = test::normal(static_cast<std::size_t>(count * dim), ++seed), v = test::normal(k.size(), 99);
+    head.reserve(format, count, 0, 0, head.pages_to_pack(count));
+    memory.reserve(static_cast<std::size_t>(head.pages_to_pack(count)));
+    for (int i = 0; i < count; ++i) head.push_columns(head.slots(), nullptr);
+    head.pack(memory, format, k.data(), v.data(), count);
+  }
+  void remove(int first, int last, int every = 1) {
+    std::vector<int> leave;
+    for (int i = first; i < last; i += every) leave.push_back(i);
+    head.remove(format, leave);
+    head.compact(memory, format);
+    head.fit(static_cast<int>(leave.size()));
+  }
+  void rewrite(int i) {
+    const std::vector<float> row(dim, 1000.0f);
+    memory.reserve(head.shared(i) ? 1 : 0);
+    head.rewrite(memory, format, i, row.data(), row.data());
+  }
+  void check() const { check(head); }
+  void check(const kv::head_rows<format_type, 0, false>& rows) const {
+    for (int p = 0; p < rows.pages(); ++p) {
+      CAPTURE(p);
+      CHECK(std::memcmp(rows.summary(format, p), format.summary(rows.page(p)), format.summary_bytes()) == 0);
+    }
+  }
+
+  format_type format{Codec{}, kv::quest{}, dim, dim};
+  kv::pool memory{std::pmr::get_default_resource(), format.bytes(), 0};
+  kv::head_rows<format_type, 0, false> head{memory};
+  unsigned seed = 0;
+};
 
 }  // namespace
 
@@ -212,6 +255,50 @@ TEST_CASE("summaries follow the keys that the codec reads back, and pages whose 
   auto b = plain.open();
   for (const int n : {120, 1, 1, 20, 1, 1}) CHECK(test::feed(thin, a, s, n) == test::feed(plain, b, s, n));
   CHECK(a.positions(0, 0) == b.positions(0, 0));
+}
+
+TEST_CASE("summaries that lie together are those of the pages, whatever becomes of the pages", "[read]") {
+  summarized_head<kv::dense<kv::half>> a;
+  a.append(70), a.check();
+  for (int i = 0; i < 40; ++i) a.append(1);
+  a.append(400), a.check();
+  REQUIRE(a.head.pages() == 16);
+  auto fork = a.head;
+  a.rewrite(3), a.rewrite(75), a.append(1), a.check(), a.check(fork);
+  CHECK(std::memcmp(a.head.summary(a.format, 2), fork.summary(a.format, 2), a.format.summary_bytes()) != 0);
+  CHECK(std::memcmp(a.head.summary(a.format, 3), fork.summary(a.format, 3), a.format.summary_bytes()) == 0);
+  a.remove(32, 96);  // two pages in the middle
+  REQUIRE(a.head.pages() == 14);
+  a.check();
+  a.remove(2, 300, 7);  // holes are closed
+  REQUIRE(a.head.pages() == 13);
+  a.check(), a.check(fork);
+  const std::size_t held = a.head.column_bytes();
+  a.remove(0, 300);  // and what is not used is given back
+  a.append(5), a.check();
+  CHECK(a.head.column_bytes() + 8 * a.format.summary_bytes() < held);
+
+  summarized_head<kv::kivi<2, 32, 0>> b;  // groups that span rows: pages are joined
+  b.append(4 * b.span);
+  b.remove(0, 2 * b.span, 2);
+  REQUIRE(b.head.pages() == 3);
+  b.check();
+}
+
+TEST_CASE("summaries are counted where the report counts page lists", "[read]") {
+  test::counting_resource memory;
+  kv::cpu backend;
+  backend.memory = &memory;
+  const kv::model_shape shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 64};
+  test::stream s(shape, 640);
+  auto cache = kv::make_cache(shape, backend, kv::dense<kv::half>{}, kv::quest{});
+  auto plain = kv::make_cache(shape, kv::cpu{}, kv::dense<kv::half>{});
+  auto a = cache.open();
+  auto b = plain.open();
+  test::feed(cache, a, s, 640), test::feed(plain, b, s, 640);
+  CHECK(a.report().column_bytes >= b.report().column_bytes + 20 * kv::quest{}.bytes(64));
+  CHECK(a.report().column_bytes <= b.report().column_bytes + 22 * kv::quest{}.bytes(64));
+  CHECK(memory.held == a.report().bytes);
 }
 
 TEST_CASE("quest refuses to read nothing", "[read]") {

@@ -12,7 +12,7 @@
 //           sharing. Pages have 32 rows or a multiple that fits the codec's groups, the paper's 16. Rows that are not
 //           packed (window, sinks, the step's own) are always read, and do not count. Every layer selects; the paper
 //           reads the first two in full
-// Cost      4 bytes per channel and page; per query 2 d products per page
+// Cost      4 bytes per channel and page, on the CPU once more in one piece per head; per query 2 d products per page
 // Needs     nothing
 // With      steps of one token; longer steps read everything. Minimum and maximum are of the keys as the codec reads
 //           them back, and stay bounds (looser ones) when rows of a page leave. Rows that are not read attract no mass

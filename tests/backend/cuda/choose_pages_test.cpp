@@ -23,7 +23,7 @@ constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
 struct host_head {
   const device_head& head;
   int pages() const { return (head.packed + page_type::rows - 1) / page_type::rows; }
-  const std::byte* page(int p) const { return head.page[p]; }
+  const std::byte* summary(const page_type& format, int p) const { return format.summary(head.page[p]); }
 };
 
 void same_choice(int dim, int group, int rows, unsigned seed, float spread = 1) {

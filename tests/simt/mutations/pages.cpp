@@ -19,7 +19,9 @@ using page_type = kv::page_format<kv::dense<kv::half>, kv::quest>;
 struct host_head {
   const std::vector<std::byte*>& all;
   int pages() const { return static_cast<int>(all.size()); }
-  const std::byte* page(int p) const { return all[static_cast<std::size_t>(p)]; }
+  const std::byte* summary(const page_type& format, int p) const {
+    return format.summary(all[static_cast<std::size_t>(p)]);
+  }
 };
 
 int main() try {

@@ -211,6 +211,10 @@ class decode_attention {
 
   row_piece packed_piece(const decode_scratch& w, const rows_type& head, int i) const {
     const int n = i / pieces_of_page, p = w.chosen ? w.choice.pages[static_cast<std::size_t>(n)] : n;
+    if constexpr (Core::read_type::selects)  // chosen pages lie anywhere
+      if (w.chosen && i + tile_pieces < w.pieces)
+        prefetch_addresses(head.page(w.choice.pages[static_cast<std::size_t>((i + tile_pieces) / pieces_of_page)]),
+                           core_.format.bytes());
     const int first = i % pieces_of_page * piece_rows, row = p * page::rows + first, index = head.sinks() + row;
     return {head.page(p),
             first,

@@ -33,11 +33,16 @@ TERSEKV_INLINE void with_rows(int rows, F&& f) {
   }
 }
 
+/// Memory for queries that are read again for every page: no vector of it lies in two cache lines.
+struct alignas(64) line_of_floats {
+  float of[16];
+};
+
 /// Pages chosen for one step, and what it took.
 struct page_choice {
-  std::vector<int> pages;                 // ascending
-  std::vector<float> bounds, ranked;      // [pages of the head]
-  std::vector<float> positive, negative;  // parts of the queries [R, padded(key_dim)]
+  std::vector<int> pages;                          // ascending
+  std::vector<float> bounds, ranked;               // [pages of the head]
+  std::vector<line_of_floats> positive, negative;  // parts of the queries [R, padded(key_dim)]
 };
 
 /// Queries of one head: count rows of dim numbers.
@@ -60,10 +65,11 @@ void raise_bounds(const page_choice& choice, int dim, Summary&& summary, float* 
   constexpr int W = simd::lanes, later = 8;  // pages
   const int pages = static_cast<int>(choice.bounds.size()), row = padded(dim), whole = dim / W * W;
   const std::size_t bytes = 2 * sizeof(half) * static_cast<std::size_t>(dim);
+  const float *positive = choice.positive.data()->of, *negative = choice.negative.data()->of;
   const simd::f32 largest = simd::set(std::numeric_limits<float>::max()), least = simd::sub(simd::zero(), largest);
   for (int p = 0; p < pages; ++p) {
     if (p + 2 * later < pages) prefetch_addresses(summary(p + 2 * later), bytes);
-    if (p + later < pages)  // summaries lie a page apart: nothing else asks for them ahead
+    if (p + later < pages)
       for (std::size_t b = 0; b < bytes; b += 64) simd::prefetch(summary(p + later) + b);
     const half* low = reinterpret_cast<const half*>(summary(p));
     simd::f32 sum[R];
@@ -71,8 +77,8 @@ void raise_bounds(const page_choice& choice, int dim, Summary&& summary, float* 
     const auto add = [&](simd::f32 a, simd::f32 b, int c) TERSEKV_INLINED {
       a = simd::max(a, least), b = simd::min(b, largest);  // beyond 16 bit: zero times infinity is not a number
       each<R>([&](auto r) TERSEKV_INLINED {
-        sum[r] = simd::fma(a, simd::load(choice.negative.data() + r * row + c), sum[r]);
-        sum[r] = simd::fma(b, simd::load(choice.positive.data() + r * row + c), sum[r]);
+        sum[r] = simd::fma(a, simd::load(negative + r * row + c), sum[r]);
+        sum[r] = simd::fma(b, simd::load(positive + r * row + c), sum[r]);
       });
     };
     for (int c = 0; c < whole; c += W) add(simd::load(low + c), simd::load(low + dim + c), c);
@@ -90,12 +96,12 @@ void find_bounds(const quest&, const query_rows& q, Summary&& summary, page_choi
   const int row = padded(q.dim);
   for (int first = 0, rows = 0; first < q.count; first += rows) {
     rows = pass_rows(q.count - first);
-    choice.positive.assign(static_cast<std::size_t>(rows * row), 0.0f);
-    choice.negative.assign(static_cast<std::size_t>(rows * row), 0.0f);
+    choice.positive.assign(static_cast<std::size_t>(rows * row / 16), {});
+    choice.negative.assign(static_cast<std::size_t>(rows * row / 16), {});
+    float *positive = choice.positive.data()->of, *negative = choice.negative.data()->of;
     for (int r = 0; r < rows; ++r) {
       const float* x = q.first + std::min(first + r, q.count - 1) * q.stride;  // the last one again changes no maximum
-      for (int c = 0; c < q.dim; ++c)
-        (x[c] > 0 ? choice.positive : choice.negative)[static_cast<std::size_t>(r * row + c)] = x[c];
+      for (int c = 0; c < q.dim; ++c) (x[c] > 0 ? positive : negative)[r * row + c] = x[c];
     }
     with_rows(rows, [&]<int R>(std::integral_constant<int, R>) {
       raise_bounds<R>(choice, q.dim, summary, choice.bounds.data());
@@ -111,7 +117,7 @@ bool choose_pages(const Read& read, const Format& format, const Head& head, cons
   if (want >= older) return false;
   choice.bounds.resize(static_cast<std::size_t>(older));
   find_bounds(
-      read, q, [&](int p) { return format.summary(head.page(p)); }, choice);
+      read, q, [&](int p) { return head.summary(format, p); }, choice);
   choice.pages.clear();
   if (want > 0) {
     choice.ranked = choice.bounds;
