@@ -106,6 +106,69 @@ TEST_CASE("attention mass sums to the number of queries until a row leaves", "[e
   }
 }
 
+namespace {
+
+/// What h2o has added up for every head of a cache of many rows after some tokens, and the outputs; the cache's report.
+struct masses {
+  std::vector<std::vector<float>> of_head = std::vector<std::vector<float>>(6);
+  std::vector<std::vector<float>> out;
+  kv::report_data report;
+};
+masses add_up(const kv::cpu& backend) {
+  struct showing : kv::h2o {
+    masses* to = nullptr;
+    void score(const kv::scored_head& head, std::span<float> scores) const {
+      kv::h2o::score(head, scores);
+      to->of_head[static_cast<std::size_t>(head.head)].assign(head.state.begin(), head.state.end());
+    }
+  };
+  masses sums;
+  showing policy{{.heavy = 4400, .recent = 20}};
+  policy.to = &sums;
+  const kv::model_shape shape{.layers = 1, .query_heads = 12, .kv_heads = 6, .head_dim = 8};
+  constexpr int rows = 4420, tokens = 3;  // several pieces of work per head
+  test::stream s(shape, rows + tokens);
+  auto cache = kv::make_cache(shape, backend, kv::dense<float>{}, policy);
+  auto chat = cache.open();
+  auto prompt = chat.step(rows, {.more = true});
+  prompt.append(0, s.keys(0, 0, rows), s.values(0, 0, rows));
+  prompt.commit();
+  for (int t = 0; t < tokens; ++t) sums.out.push_back(test::feed(cache, chat, s, 1)[0]);
+  sums.report = cache.report();
+  return sums;
+}
+
+}  // namespace
+
+TEST_CASE("attention mass is the same bits for any threads, and heads take turns with its memory", "[evict]") {
+  const masses alone = add_up({});
+  for (const auto& head : alone.of_head) {
+    double sum = 0;
+    for (const float x : head) sum += static_cast<double>(x);
+    REQUIRE(head.size() == 4421);
+    CHECK(sum == Approx(3).epsilon(1e-2));  // what two rows had that left is missing
+  }
+  kv::cpu in_order, backwards, in_turn;
+  in_order.parallel = [](int n, const std::function<void(int)>& work) {
+    for (int i = 0; i < n; ++i) work(i);
+  };
+  backwards.parallel = [](int n, const std::function<void(int)>& work) {
+    for (int i = n; i-- > 0;) work(i);
+  };
+  in_turn.parallel = [](int n, const std::function<void(int)>& work) {  // all heads at once
+    for (int first = 0; first < 4; ++first)
+      for (int i = first; i < n; i += 4) work(i);
+  };
+  for (const kv::cpu& backend : {in_order, backwards, in_turn, test::on_threads(2), test::on_threads(5)}) {
+    const masses others = add_up(backend);
+    CHECK(others.of_head == alone.of_head);
+    CHECK(others.out == alone.out);
+  }
+  const std::size_t weights = 36 * 2 * 128 * sizeof(float);  // of one head
+  CHECK(add_up(in_order).report.workspace_bytes < alone.report.workspace_bytes + weights);
+  CHECK(add_up(in_turn).report.workspace_bytes > alone.report.workspace_bytes + 4 * weights);
+}
+
 TEST_CASE("h2o with as many heavy rows as tokens is dense attention, with none a sliding window", "[evict]") {
   const kv::model_shape shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 8};
   test::stream s(shape, 140);

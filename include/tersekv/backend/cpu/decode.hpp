@@ -3,12 +3,14 @@
 //
 // A head's work is cut into items at fixed row indices: chunks of packed pages, and one item for the rows that are
 // numbers (sinks, window, the step's own). Each item leaves a partial state; states are merged in order. So the result
-// does not depend on who computes which item, and one head is enough work for all cores.
+// does not depend on who computes which item, and one head is enough work for all cores. Whoever ends the last item of
+// a head ends the head: where policies want attention mass, its weights are then still in a cache.
 //
 // Read before: packed.hpp, head_rows.hpp.
 #pragma once
 #include <array>
 #include <iterator>
+#include <mutex>
 #include <vector>
 
 #include <tersekv/backend/cpu/packed.hpp>
@@ -38,8 +40,10 @@ struct decode_scratch {
   page_choice choice;
   int rows = 0;    // padded
   int pieces = 0;  // of packed rows
-  int items = 0;
-  bool chosen = false;
+  int items = 0, items_left = 0;
+  int tiles = 0;
+  int record = -1;  // whose weights this head uses; -1 = none yet
+  bool lent = false, chosen = false;
 
   std::size_t bytes() const {
     return prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity()) +
@@ -75,11 +79,15 @@ class decode_attention {
       finish(h);
       done(h);
     };
-    if (one_by_one()) {
+    if constexpr (Core::needs_logits)
+      for (decode_scratch& w : scratch_) w.record = -1, w.lent = false;
+    if (!core_.backend.parallel) {
       for (int h = 0; h < heads; ++h) {
         prepare_head(h);
+        if constexpr (Core::needs_logits) borrow_record(h);
         for (int i = 0; i < at(h).items; ++i) work(h, i, head(h));
         finish_head(h);
+        if constexpr (Core::needs_logits) give_record_back(h);
       }
       return;
     }
@@ -92,11 +100,12 @@ class decode_attention {
     core_.backend.for_each(items, [&](int i) {
       int h = 0;
       for (; i >= at(h).items; ++h) i -= at(h).items;
+      if constexpr (Core::needs_logits) borrow_record(h);
       work(h, i, head(h));
+      if constexpr (Core::needs_logits)
+        if (was_last_item(h)) finish_head(h), give_record_back(h);
     });
-    if constexpr (Core::needs_logits)
-      core_.backend.for_each(heads, finish_head);
-    else
+    if constexpr (!Core::needs_logits)
       for (int h = 0; h < heads; ++h) finish_head(h);
   }
 
@@ -106,7 +115,7 @@ class decode_attention {
   float log2_sum(int h, int r) const { return state(h, 0).maximum[r]; }
   /// mass[row] += the mean attention of query rows first .. first + count, for every row of head h and of the step.
   void add_mass(int h, int first, int count, float* mass) const {
-    detail::add_mass(record(h).from(0, first), tiles(h), count, state(h, 0).maximum + first,
+    detail::add_mass(record(h).from(0, first), at(h).tiles, count, state(h, 0).maximum + first,
                      1.0f / static_cast<float>(count), mass);
   }
 
@@ -118,18 +127,37 @@ class decode_attention {
   static constexpr int pieces_of_page = page::rows / piece_rows;
   static constexpr int chunk = 64;  // pieces of an item: 2048 rows
 
-  /// Without threads heads take turns with the memory of weights, which then stays in the cache.
-  bool one_by_one() const { return !core_.backend.parallel; }
-  decode_scratch& recorded(int h) const { return at(one_by_one() ? 0 : h); }
+  /// Heads take turns with the memory of weights, which then stays in the cache: the first one that is free, from a
+  /// head's first item until its masses are added up.
+  void borrow_record(int h) {
+    const std::lock_guard lock(records_);
+    decode_scratch& w = at(h);
+    if (w.record >= 0) return;
+    const auto free = std::find_if(scratch_.begin(), scratch_.end(), [](const decode_scratch& x) { return !x.lent; });
+    const auto size = static_cast<std::size_t>(w.tiles * w.rows);
+    if (size > free->weights.capacity()) free->weights.reserve(size + size / 4);  // a sequence grows by a row per step
+    free->weights.resize(size);
+    free->tile_maximum.resize(size);
+    free->tile_rows.resize(static_cast<std::size_t>(w.tiles));
+    free->lent = true;
+    w.record = static_cast<int>(free - scratch_.begin());
+  }
+  void give_record_back(int h) {
+    const std::lock_guard lock(records_);
+    at(at(h).record).lent = false;
+  }
+  bool was_last_item(int h) {
+    const std::lock_guard lock(records_);
+    return --at(h).items_left == 0;
+  }
   decode_scratch& at(int h) const { return scratch_[static_cast<std::size_t>(h)]; }
   partial_state state(int h, int item) const {
     const int stride = padded(core_.shape.value_dim), rows = at(h).rows;
     float* p = at(h).states.data() + static_cast<std::ptrdiff_t>(item) * rows * (stride + 2);
     return {p, p + rows, p + 2 * rows, stride};
   }
-  int tiles(int h) const { return static_cast<int>(recorded(h).tile_rows.size()); }
   weight_record record(int h) const {
-    decode_scratch& w = recorded(h);
+    decode_scratch& w = at(at(h).record);
     return {w.weights.data(), w.tile_maximum.data(), w.tile_rows.data(), at(h).rows};
   }
   static int tiles_of(int rows) { return (rows + soft_rows - 1) / soft_rows; }
@@ -169,7 +197,8 @@ class decode_attention {
       w.chosen = step_.n == 1 && choose_pages(core_.read, core_.format, head,
                                               {w.queries.data(), rows_, stride, shape.head_dim}, w.choice);
     w.pieces = (w.chosen ? static_cast<int>(w.choice.pages.size()) : head.pages()) * pieces_of_page;
-    w.items = (w.pieces + chunk - 1) / chunk + 1;
+    w.items = w.items_left = (w.pieces + chunk - 1) / chunk + 1;
+    w.tiles = tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
     w.states.resize(static_cast<std::size_t>(w.items * w.rows * (padded(shape.value_dim) + 2)));
     for (const auto& pass : w.passes)
       with_rows(pass.rows, [&]<int R>(std::integral_constant<int, R>) {
@@ -177,16 +206,6 @@ class decode_attention {
         rows_of<R>(w, pass.first, stride, rows);
         keys::template prepare<R>(core_.format.keys, rows, shape.head_dim, w.prepared.data() + pass.prepared);
       });
-    if constexpr (Core::needs_logits) {
-      const int tiles =
-          tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
-      const auto size = static_cast<std::size_t>(tiles * w.rows);
-      decode_scratch& to = recorded(h);
-      if (size > to.weights.capacity()) to.weights.reserve(size + size / 4);  // a sequence grows by a row per step
-      to.weights.resize(size);
-      to.tile_maximum.resize(size);
-      to.tile_rows.resize(static_cast<std::size_t>(tiles));
-    }
   }
 
   /// Item i of head h: a chunk of packed pieces, or, last, all rows that are numbers.
@@ -268,6 +287,7 @@ class decode_attention {
   std::vector<decode_scratch>& scratch_;
   request step_;
   int rows_;
+  std::mutex records_;  // held while items_left, record and lent are read or changed
 };
 
 }  // namespace TERSEKV_ISA
