@@ -11,9 +11,9 @@ namespace promises {
 
 using namespace test;
 
-/// For a single draw of `numbers` outputs: a quarter of the codec's error, as much as that where 8 numbers are all. Both
-/// errors scatter then: of ratios of 8 numbers half are above .12, one in a hundred above .33, one in a thousand above .5.
-/// Accuracy is measured below, over many draws.
+/// For a single draw of `numbers` outputs: a quarter of the codec's error, as much as that where 8 numbers are all.
+/// Both errors scatter then: of ratios of 8 numbers half are above .12, one in a hundred above .33, one in a thousand
+/// above .5. Accuracy is measured below, over many draws.
 inline bool near(const errors& e, int bits, int numbers) {
   const double of_square = (1 + 120.0 / numbers) / 16;
   return bits <= 4 ? e.kernel <= of_square * e.quantization + 1e-10 * e.output : e.used(bits) <= 1;
