@@ -24,11 +24,35 @@ inline constexpr int longest_row = 1024;  // of a head
 /// smaller than any that matters count as zero: their reciprocals would overflow.
 template <class P>
 struct rounding {
+  static constexpr float smallest = 1e-33f, part = 1.0f / static_cast<float>(P::largest_factor);
   float scale, inverse;
   explicit TERSEKV_INLINE rounding(float largest)
-      : scale((largest > 1e-33f ? largest : 1e-33f) * (1.0f / static_cast<float>(P::largest_factor))),
-        inverse(1.0f / scale) {}
+      : scale((largest > smallest ? largest : smallest) * part), inverse(1.0f / scale) {}
+  /// The scales of some numbers at once.
+  template <class V>
+  static TERSEKV_INLINE typename V::f32 scales(typename V::f32 largest) {
+    return V::mul(V::max(largest, V::set(smallest)), V::set(part));
+  }
 };
+
+/// The `largest` for which x[n], n a multiple of the lanes, rounds to factors whose sums with codes of at most `offset`
+/// fit: what it was, or more where the numbers are of much the same size. Then the largest factor is small, and the
+/// others are not.
+template <class P>
+TERSEKV_INLINE float largest_for_sums(float largest, const float* x, int n, int offset) {
+  if constexpr (requires { P::largest_sum; }) {
+    simd::f32 sizes = simd::zero();
+    for (int c = 0; c < n; c += simd::lanes) sizes = simd::add(sizes, simd::magnitude(simd::load(x + c)));
+    float size[simd::lanes], pairs[2] = {};
+    simd::store(size, sizes);
+    for (int i = 0; i < simd::lanes; ++i) pairs[i / 2 % 2] += size[i];  // a sum holds half of every quad
+    const int rounded_up = n / 4;
+    const int most = P::largest_sum / offset - rounded_up - 1;
+    return std::max(largest,
+                    std::max(pairs[0], pairs[1]) * (static_cast<float>(P::largest_factor) / static_cast<float>(most)));
+  }
+  return largest;
+}
 
 /// Factors of `rows` query rows and up to `quads` quads, a multiple of 8.
 template <class P>
@@ -61,6 +85,17 @@ struct factor_rows {
     return P::write(number, row(rows, r, first), P::row_bytes(quads), rows);
   }
 };
+/// to[r] = what write() returned for row r, added up.
+template <class P, class Sum, int R>
+TERSEKV_INLINE void sums_of_factors(const Sum (&sum)[R], float* to) {
+  if constexpr (requires { P::sums(sum, to); }) {
+    P::sums(sum, to);
+  } else {
+    simd::f32 lanes[R];
+    each<R>([&](auto r) TERSEKV_INLINED { lanes[r] = P::value(sum[r]); });
+    simd::sums(lanes, to);
+  }
+}
 inline constexpr int padded_quads(int depth) { return round_up_to(depth, 32) / 4; }
 inline constexpr std::size_t factor_bytes(int quads, int rows) {
   return std::max(simd::narrow::bytes(quads, rows), simd::wide::bytes(quads, rows));

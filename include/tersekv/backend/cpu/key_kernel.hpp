@@ -42,17 +42,17 @@ TERSEKV_INLINE void for_each_lanes(const packed_piece& piece, std::size_t block,
     });
 }
 
-/// sum[l][r] += scale(l, r) * products of the chunks of quads [first, last), whose factors begin at quad `from`. Known:
-/// a count of quads that is often met and fits in a chunk; 0 = none.
-template <class Grid, class P, int Known, int R, int L, class Scale>
+/// sum[l][r] += scale(l, r) * products of the chunks of quads [first, last), whose factors begin at quad `from`. Chunk:
+/// quads of one sum. Known: a count of quads that is often met and fits in a chunk; 0 = none.
+template <class Grid, class P, int Chunk, int Known, int R, int L, class Scale>
 TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes, int depth, int first, int last,
-                               const factor_rows<P>& factors, int from, const start_words*& start, Scale&& scale) {
-  constexpr int chunk = integer_query<Grid>::template chunk<P>();
+                               const factor_rows<P>& factors, int from, const simd::begin_words*& start,
+                               Scale&& scale) {
   const auto add = [&]<int Count>(std::integral_constant<int, Count>, int c, int count) TERSEKV_INLINED {
     typename P::acc a[L][R];
-    each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::start(start[r]); });
-    add_products<Grid, P, Count>(a, lanes, static_cast<std::size_t>(depth), static_cast<std::size_t>(c),
-                                 static_cast<std::size_t>(count), factors, from + c - first);
+    add_products<Grid, P, Count>(a, from_words{start}, lanes, static_cast<std::size_t>(depth),
+                                 static_cast<std::size_t>(c), static_cast<std::size_t>(count),
+                                 fresh<std::byte>(factors.row(R, 0, from + c - first)), P::row_bytes(factors.quads));
     each_sum<L, R>([&](auto l, auto r)
                        TERSEKV_INLINED { sum[l][r] = simd::fma(P::value(a[l][r]), scale(l, r), sum[l][r]); });
     start += R;
@@ -60,18 +60,24 @@ TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes
   int c = first;
   if constexpr (Known > 0)
     for (; c + Known <= last; c += Known) add(std::integral_constant<int, Known>{}, c, Known);
-  for (; c < last; c += chunk) add(std::integral_constant<int, 0>{}, c, std::min(chunk, last - c));
+  for (; c < last; c += Chunk) add(std::integral_constant<int, 0>{}, c, std::min(Chunk, last - c));
 }
-/// Asks for what stands `ahead` bytes behind these scales: `lines` lines, `apart` numbers from one to the next.
+/// Asks for what stands `ahead` bytes behind these scales: `lines` lines, `apart` numbers from one to the next. Usual:
+/// a number of lines that is often met.
+template <int Usual = 1>
 TERSEKV_INLINE void prefetch_scales(const half* scales, int lines, int apart, std::ptrdiff_t ahead) {
   const auto* at = reinterpret_cast<const std::byte*>(scales) + ahead;
-  for (int i = 0; i < lines; ++i) simd::prefetch(at + static_cast<std::ptrdiff_t>(i) * apart * 2);
+  const auto ask = [&](auto i) TERSEKV_INLINED { simd::prefetch(at + static_cast<std::ptrdiff_t>(i) * apart * 2); };
+  if (lines == Usual)
+    each<Usual>(ask);
+  else
+    for (int i = 0; i < lines; ++i) ask(i);
 }
 /// A whole chunk, where that is little code.
-template <class Grid, class P>
-inline constexpr int known_chunk = integer_query<Grid>::template chunk<P>() <= simd::written_out
-                                       ? integer_query<Grid>::template chunk<P>()
-                                       : 0;
+inline constexpr int known_chunk(int chunk) { return chunk <= simd::written_out ? chunk : 0; }
+/// Channels of most heads, and groups of them.
+inline constexpr int usual_dim = 128;
+inline constexpr int usual_groups(int group) { return group > 0 && group < usual_dim ? usual_dim / group : 1; }
 
 /// Formats without a kernel of their own.
 template <class Format>
@@ -158,58 +164,115 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
   }
   template <int R>
   static void score(const format&, const packed_pieces& k, const std::byte* prepared, float* s) {
-    const int depth = plane::depth(k.dim), group = format::group(k.dim), groups = k.dim / group;
-    const std::size_t block = plane::block::bytes(depth), steps_at = format::steps_at(k.rows, k.dim);
-    const std::size_t lows_at = Grid::numbers > 1 ? format::lows_at(k.rows, k.dim) : 0;
+    const int depth = plane::depth(k.dim), groups = k.dim / format::group(k.dim);
     const query q(const_cast<std::byte*>(prepared), depth, groups, R);  // only read
     with_width<Grid>(q.narrow, [&]<class P>(P) TERSEKV_INLINED {
-      constexpr int L = score_vectors, W = simd::lanes;
-      const factor_rows<P> factors{q.factors, padded_quads(depth)};
-      for (int i = 0; i < k.count; ++i) {
-        const packed_piece& piece = k.piece[i];
-        const half* steps = reinterpret_cast<const half*>(piece.tile + steps_at) + piece.first;
-        const half* lows = reinterpret_cast<const half*>(piece.tile + lows_at) + piece.first;
-        float* to = s + i * piece_rows;
-        prefetch_scales(steps, groups, k.rows, piece.ahead);
-        if constexpr (Grid::numbers > 1) prefetch_scales(lows, groups, k.rows, piece.ahead);
-        for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
-          simd::f32 sum[L][R], step[L];
-          each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = simd::zero(); });
-          const start_words* start = q.start;
-          const auto add_group = [&]<int Quads>(std::integral_constant<int, Quads>, int g, int first,
-                                                int last) TERSEKV_INLINED {
-            each<L>([&](auto l) TERSEKV_INLINED {
-              step[l] = simd::load(steps + g * k.rows + t + l * W);
-              if constexpr (Grid::numbers > 1) {
-                const simd::f32 centre = simd::fma(step[l], simd::set(static_cast<float>(middle<Grid>())),
-                                                   simd::load(lows + g * k.rows + t + l * W));
-                each<R>([&](auto r) TERSEKV_INLINED {
-                  sum[l][r] = simd::fma(centre, simd::load(q.total + (g * R + r) * W), sum[l][r]);
-                });
-              }
-            });
-            add_chunks<Grid, P, Quads>(sum, lanes, depth, first, last, factors, first, start,
-                                       [&](auto l, auto) TERSEKV_INLINED { return step[l]; });
-          };
-          constexpr int quads = Group / 4;  // of a group, where that is a constant, and one chunk
-          if constexpr (Group > 0 && quads <= query::template chunk<P>()) {
-            if (group == Group) {
-              for (int g = 0; g < groups; ++g)
-                add_group(std::integral_constant<int, quads>{}, g, g * quads, (g + 1) * quads);
-            } else {
-              add_group(std::integral_constant<int, 0>{}, 0, 0, depth / 4);
-            }
-          } else {
-            for (int g = 0; g < groups; ++g)
-              add_group(std::integral_constant<int, known_chunk<Grid, P>>{}, g, g * group / 4,
-                        g + 1 == groups ? depth / 4 : (g + 1) * group / 4);
-          }
-          each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
-            simd::store(to + r * soft_rows + t + l * W, simd::mul(sum[l][r], simd::load(q.scale + r * W)));
-          });
-        });
-      }
+      if constexpr (usual_dim / 4 <= simd::written_out && usual_quads <= query::template chunk<P>())
+        if (k.dim == usual_dim) return score_pieces<P, R, usual_groups(Group)>(k, q, s);
+      score_pieces<P, R, 0>(k, q, s);
     });
+  }
+
+ private:
+  static constexpr int usual_quads = usual_dim / 4 / usual_groups(Group);  // of a group
+
+  /// Where the scales of a piece lie; rows of its tile.
+  struct scales {
+    const half* steps;
+    const half* lows;
+    int rows;
+  };
+
+  /// Groups > 0: of a head of usual_dim channels.
+  template <class P, int R, int Groups>
+  static TERSEKV_INLINE void score_pieces(const packed_pieces& k, const query& q, float* s) {
+    constexpr int L = score_vectors, W = simd::lanes;
+    const int dim = Groups > 0 ? usual_dim : k.dim, groups = dim / format::group(dim);
+    const std::size_t block = plane::block::bytes(plane::depth(dim)), steps_at = format::steps_at(k.rows, dim);
+    const std::size_t lows_at = Grid::numbers > 1 ? format::lows_at(k.rows, dim) : 0;
+    for (int i = 0; i < k.count; ++i) {
+      const packed_piece& piece = k.piece[i];
+      const scales at{reinterpret_cast<const half*>(piece.tile + steps_at) + piece.first,
+                      reinterpret_cast<const half*>(piece.tile + lows_at) + piece.first, k.rows};
+      float* to = s + i * piece_rows;
+      prefetch_scales(at.steps, groups, k.rows, piece.ahead);
+      if constexpr (Grid::numbers > 1) prefetch_scales(at.lows, groups, k.rows, piece.ahead);
+      for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
+        simd::f32 sum[L][R];
+        if constexpr (Groups > 0)
+          usual_sums<P, Groups>(sum, q, at, t, lanes);
+        else
+          sums<P>(sum, q, at, t, lanes, dim);
+        each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+          simd::store(to + r * soft_rows + t + l * W, simd::mul(sum[l][r], simd::load(q.scale + r * W)));
+        });
+      });
+    }
+  }
+
+  /// What codes of the middle stand for, times the sum of the group's queries; First: = instead of +=.
+  template <bool First, int R, int L>
+  static TERSEKV_INLINE void add_centres(simd::f32 (&sum)[L][R], const simd::f32 (&step)[L], const half* lows,
+                                         const float* total) {
+    each<L>([&](auto l) TERSEKV_INLINED {
+      const simd::f32 centre =
+          simd::fma(step[l], simd::set(static_cast<float>(middle<Grid>())), simd::load(lows + l * simd::lanes));
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 sum_of_query = simd::load(total + r * simd::lanes);
+        sum[l][r] = First ? simd::mul(centre, sum_of_query) : simd::fma(centre, sum_of_query, sum[l][r]);
+      });
+    });
+  }
+
+  template <class P, int Groups, int R, int L>
+  static TERSEKV_INLINE void usual_sums(simd::f32 (&sum)[L][R], const query& q, const scales& at, int t,
+                                        const lane_vectors& lanes) {
+    constexpr int W = simd::lanes, depth = plane::depth(usual_dim);
+    const std::byte* factors = fresh<std::byte>(q.factors);
+    const simd::begin_words* start = fresh<simd::begin_words>(q.start);
+    each<Groups>([&](auto g) TERSEKV_INLINED {
+      constexpr int first = g * usual_quads;
+      typename P::acc a[L][R];
+      add_products<Grid, P, usual_quads>(a, from_words{start + g * R}, lanes, depth, first, usual_quads,
+                                         factors + first * P::quad_bytes(R), P::row_bytes(padded_quads(depth)));
+      simd::f32 step[L];
+      each<L>([&](auto l) TERSEKV_INLINED { step[l] = simd::load(at.steps + g * at.rows + t + l * W); });
+      if constexpr (Grid::numbers > 1) add_centres<g == 0>(sum, step, at.lows + g * at.rows + t, q.total + g * R * W);
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+        const simd::f32 x = P::value(a[l][r]);
+        sum[l][r] = g == 0 && Grid::numbers == 1 ? simd::mul(x, step[l]) : simd::fma(x, step[l], sum[l][r]);
+      });
+    });
+  }
+
+  template <class P, int R, int L>
+  static TERSEKV_INLINE void sums(simd::f32 (&sum)[L][R], const query& q, const scales& at, int t,
+                                  const lane_vectors& lanes, int dim) {
+    constexpr int W = simd::lanes, chunk = query::template chunk<P>();
+    const int depth = plane::depth(dim), group = format::group(dim), groups = dim / group;
+    const factor_rows<P> factors{q.factors, padded_quads(depth)};
+    const simd::begin_words* start = q.start;
+    each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = simd::zero(); });
+    const auto add_group = [&]<int Quads>(std::integral_constant<int, Quads>, int g, int first,
+                                          int last) TERSEKV_INLINED {
+      simd::f32 step[L];
+      each<L>([&](auto l) TERSEKV_INLINED { step[l] = simd::load(at.steps + g * at.rows + t + l * W); });
+      if constexpr (Grid::numbers > 1) add_centres<false>(sum, step, at.lows + g * at.rows + t, q.total + g * R * W);
+      add_chunks<Grid, P, chunk, Quads>(sum, lanes, depth, first, last, factors, first, start,
+                                        [&](auto l, auto) TERSEKV_INLINED { return step[l]; });
+    };
+    constexpr int quads = Group / 4;  // of a group, where that is a constant, and one chunk
+    if constexpr (Group > 0 && quads <= chunk) {
+      if (group == Group) {
+        for (int g = 0; g < groups; ++g) add_group(std::integral_constant<int, quads>{}, g, g * quads, (g + 1) * quads);
+      } else {
+        add_group(std::integral_constant<int, 0>{}, 0, 0, depth / 4);
+      }
+    } else {
+      for (int g = 0; g < groups; ++g)
+        add_group(std::integral_constant<int, known_chunk(chunk)>{}, g, g * group / 4,
+                  g + 1 == groups ? depth / 4 : (g + 1) * group / 4);
+    }
   }
 };
 
@@ -264,7 +327,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
     float base[R];  // <q, centre>
     float scale[R];
     bool narrow;
-    start_words start[folded / 32 * R];
+    simd::begin_words start[folded / 32 * R];
     alignas(64) std::byte factors[factor_bytes(folded / 4, R)];
 
     TERSEKV_INLINE void fold(const float* q, int stride, const half* steps, const half* lows, int n) {
@@ -296,7 +359,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
     }
     template <class P>
     TERSEKV_INLINE void round(int quads) {
-      constexpr int chunk = integer_query<Grid>::template chunk<P>();
+      constexpr int chunk = integer_query<Grid>::template any_chunk<P>();
       for (int r = 0; r < R; ++r) {
         const rounding<P> by(size[r].largest);
         scale[r] = by.scale;
@@ -319,10 +382,12 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         sum[l][r] = simd::set(q.base[r]);
         if (quad > 0) sum[l][r] = simd::add(sum[l][r], simd::load(s + r * soft_rows + t + l * W));
       });
-      const start_words* start = q.start;
+      constexpr int chunk = integer_query<Grid>::template any_chunk<P>();
+      const simd::begin_words* start = q.start;
       const factor_rows<P> factors{const_cast<std::byte*>(q.factors), folded / 4};
-      add_chunks<Grid, P, known_chunk<Grid, P>>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
-                                                [&](auto, auto r) TERSEKV_INLINED { return simd::set(q.scale[r]); });
+      add_chunks<Grid, P, chunk, known_chunk(chunk)>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
+                                                     [&](auto, auto r)
+                                                         TERSEKV_INLINED { return simd::set(q.scale[r]); });
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { simd::store(s + r * soft_rows + t + l * W, sum[l][r]); });
     });
   }

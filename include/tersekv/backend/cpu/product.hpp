@@ -3,6 +3,7 @@
 // channels) and for outputs (lanes are channels, quads run over rows) alike. A code is unpacked once for all R rows of
 // factors.
 #pragma once
+#include <type_traits>
 #include <utility>
 
 #include <tersekv/backend/cpu/factors.hpp>
@@ -98,7 +99,8 @@ struct lane_vectors {
 
 /// The same address. What is read there is read again each time: g++ would load all factors ahead of a loop over lanes,
 /// find too few registers, and copy them.
-TERSEKV_INLINE const std::byte* fresh(const std::byte* p) {
+template <class T>
+TERSEKV_INLINE const T* fresh(const T* p) {
 #if defined(__GNUC__) && !defined(__clang__)
   __asm__ volatile("" : "+r"(p));
 #endif
@@ -111,10 +113,39 @@ TERSEKV_INLINE void each_sum(F&& f) {
   each<L>([&](auto l) TERSEKV_INLINED { each<R>([&](auto r) TERSEKV_INLINED { f(l, r); }); });
 }
 
-/// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r. First: = instead.
-template <class Grid, class P, int Quads, bool First, int R, int L>
-TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const lane_vectors& lanes, std::size_t depth, std::size_t q,
-                              const std::byte* factors, int row) {
+/// What sums of products go on from: themselves, nothing, or the words of every row.
+struct from_sums {
+  template <class P, class Factor>
+  static TERSEKV_INLINE void add(typename P::acc& a, simd::raw codes, const Factor& x, int) {
+    a = P::dot(a, codes, x);
+  }
+};
+struct from_nothing {
+  template <class P, class Factor>
+  static TERSEKV_INLINE void add(typename P::acc& a, simd::raw codes, const Factor& x, int) {
+    a = P::product(codes, x);
+  }
+};
+struct from_words {
+  const simd::begin_words* at;  // [rows]
+  template <class P, class Factor>
+  TERSEKV_INLINE void add(typename P::acc& a, simd::raw codes, const Factor& x, int r) const {
+    a = P::begin(at[r], codes, x);
+  }
+};
+/// What the first products are added to, and the others.
+template <bool First, class From>
+TERSEKV_INLINE std::conditional_t<First, From, from_sums> start_of(const From& from) {
+  if constexpr (First)
+    return from;
+  else
+    return {};
+}
+
+/// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r.
+template <class Grid, class P, int Quads, class From, int R, int L>
+TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const From& from, const lane_vectors& lanes,
+                              std::size_t depth, std::size_t q, const std::byte* factors, int row) {
   using codes = quad_codes<Grid>;
   each<Quads / codes::quads>([&](auto step) TERSEKV_INLINED {
     typename codes::words u[L];
@@ -124,36 +155,33 @@ TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const lane_vectors& la
       each<L>([&](auto l) TERSEKV_INLINED { c[l] = codes::template code<k>(u[l]); });
       each<R>([&](auto r) TERSEKV_INLINED {
         const auto x = P::load(factors + (step * codes::quads + k) * P::quad_bytes(R) + r * row, row);
-        each<L>([&](auto l) TERSEKV_INLINED {
-          if constexpr (First && step == 0 && k == 0)
-            a[l][r] = P::product(c[l], x);
-          else
-            a[l][r] = P::dot(a[l][r], c[l], x);
-        });
+        each<L>([&](auto l)
+                    TERSEKV_INLINED { start_of<step == 0 && k == 0>(from).template add<P>(a[l][r], c[l], x, r); });
       });
     });
   });
 }
 
-/// a[l][r] += codes of quads [first, first + count) of lane vector l times the factors of row r from quad `from` on.
-/// Count > 0: a count that is known, and small enough to be written out. First: = instead of +=.
-template <class Grid, class P, int Count, bool First = false, int R, int L>
-TERSEKV_INLINE void add_products(typename P::acc (&a)[L][R], const lane_vectors& lanes, std::size_t depth,
-                                 std::size_t first, std::size_t count, const factor_rows<P>& factors, int from) {
+/// a[l][r] += codes of quads [first, first + count) of lane vector l times the factors f of row r, `row` bytes apart.
+/// Count > 0: a count that is known, and small enough to be written out.
+template <class Grid, class P, int Count, class From, int R, int L>
+TERSEKV_INLINE void add_products(typename P::acc (&a)[L][R], const From& from, const lane_vectors& lanes,
+                                 std::size_t depth, std::size_t first, std::size_t count, const std::byte* f, int row) {
   constexpr std::size_t least = quad_codes<Grid>::quads, many = std::max<std::size_t>(simd::written_out / 2, least);
-  const int row = P::row_bytes(factors.quads);
-  const std::byte* f = fresh(factors.row(R, 0, from));
   if constexpr (Count > 0 && Count <= simd::written_out) {
-    add_quads<Grid, P, Count, First>(a, lanes, depth, first, f, row);
+    add_quads<Grid, P, Count>(a, from, lanes, depth, first, f, row);
   } else {
-    if constexpr (First) each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::none(); });
+    if constexpr (std::is_same_v<From, from_nothing>)
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::none(); });
+    if constexpr (std::is_same_v<From, from_words>)
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::start(from.at[r]); });
     const std::size_t last = first + count;
     std::size_t q = first;
     for (; q + many <= last; q += many, f += many * P::quad_bytes(R))
-      add_quads<Grid, P, static_cast<int>(many), false>(a, lanes, depth, q, f, row);
+      add_quads<Grid, P, static_cast<int>(many)>(a, from_sums{}, lanes, depth, q, f, row);
     if constexpr (least < many)
       for (; q < last; q += least, f += least * P::quad_bytes(R))
-        add_quads<Grid, P, static_cast<int>(least), false>(a, lanes, depth, q, f, row);
+        add_quads<Grid, P, static_cast<int>(least)>(a, from_sums{}, lanes, depth, q, f, row);
   }
 }
 

@@ -8,9 +8,12 @@
 //   integers
 //                            (narrow 8 bits, wide 16), written once for all lanes
 //     write                  rounds 32 numbers to the factors of 8 quads; the lanes of what it returns hold their sum
-//     start, start_words     what a sum begins with: minus `offset` times the factors, so that codes count as u -
-//     offset none, product          likewise: nothing, the first product; codes count as u - origin quads(offset) how
-//     many quads a sum holds before it must be read
+//     start, start_words     what a sum begins with: minus `offset` times the factors: codes count as u - offset
+//     begin, begin_words     likewise, with the first product added; words the way that they are read fastest
+//     none, product          likewise: nothing, the first product; codes count as u - origin
+//     quads(offset)          how many quads a sum holds before it must be read, whatever the factors. Where that is
+//     few,
+//                            largest_sum bounds the sum: factors that are small on average allow more
 //
 // The struct stands in a namespace of its instruction set: see isa.hpp.
 #pragma once
@@ -26,6 +29,33 @@ TERSEKV_INLINE void each(F&& f) {
   [&]<int... I>(std::integer_sequence<int, I...>) TERSEKV_INLINED { (f(std::integral_constant<int, I>{}), ...); }
   (std::make_integer_sequence<int, N>{});
 }
+
+/// Numbers that are read one by one are read from memory: g++ would take them out of vectors, with more instructions.
+template <class T, int N>
+TERSEKV_INLINE void settle(T (&x)[N]) {
+#if defined(__GNUC__) && !defined(__clang__)
+  __asm__("" : "+m"(x));
+#else
+  static_cast<void>(x);
+#endif
+}
+
+/// Operations of `simd` for a vector of one lane, where there are too few numbers for more.
+struct single {
+  static constexpr int lanes = 1;
+  using f32 = float;
+  static TERSEKV_INLINE float load(const float* p) { return *p; }
+  static TERSEKV_INLINE void store(float* p, float x) { *p = x; }
+  static TERSEKV_INLINE float set(float x) { return x; }
+  static TERSEKV_INLINE float zero() { return 0; }
+  static TERSEKV_INLINE float add(float a, float b) { return a + b; }
+  static TERSEKV_INLINE float sub(float a, float b) { return a - b; }
+  static TERSEKV_INLINE float mul(float a, float b) { return a * b; }
+  static TERSEKV_INLINE float div(float a, float b) { return a / b; }
+  static TERSEKV_INLINE float max(float a, float b) { return a > b ? a : b; }
+  static TERSEKV_INLINE float magnitude(float x) { return x < 0 ? -x : x; }
+  static TERSEKV_INLINE float largest(float x) { return x; }
+};
 
 /// 2^x on [-0.5, 0.5], the highest power first: relative error 1.5e-7 before rounding (Remez exchange,
 /// then the last term made exact, so that 2^0 is 1).

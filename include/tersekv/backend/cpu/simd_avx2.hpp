@@ -18,8 +18,9 @@ struct simd {
   static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;                 // factors are operands in memory
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
+  static constexpr bool weighs_sums = true;          // narrow sums of several scales are added up as integers
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
-  static constexpr int written_out = 16;             // quads whose products stand in a row without a loop
+  static constexpr int written_out = 32;             // quads whose products stand in a row without a loop
   using f32 = __m256;
   using raw = __m256i;
 
@@ -47,6 +48,7 @@ struct simd {
   static TERSEKV_INLINE f32 add(f32 a, f32 b) { return _mm256_add_ps(a, b); }
   static TERSEKV_INLINE f32 sub(f32 a, f32 b) { return _mm256_sub_ps(a, b); }
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return _mm256_mul_ps(a, b); }
+  static TERSEKV_INLINE f32 div(f32 a, f32 b) { return _mm256_div_ps(a, b); }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm256_fmadd_ps(a, b, c); }
   static TERSEKV_INLINE f32 max(f32 a, f32 b) { return _mm256_max_ps(a, b); }
   static TERSEKV_INLINE f32 min(f32 a, f32 b) { return _mm256_min_ps(a, b); }
@@ -72,11 +74,10 @@ struct simd {
     sums({x[4], x[5], x[6], x[7]}, to + 4);
   }
   static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) {
-    __m128 h[4];
-    for (int i = 0; i < 4; ++i) h[i] = _mm_max_ps(_mm256_castps256_ps128(x[i]), _mm256_extractf128_ps(x[i], 1));
-    const __m128 a = _mm_max_ps(_mm_unpacklo_ps(h[0], h[1]), _mm_unpackhi_ps(h[0], h[1]));  // 0 1 0 1
-    const __m128 b = _mm_max_ps(_mm_unpacklo_ps(h[2], h[3]), _mm_unpackhi_ps(h[2], h[3]));
-    _mm_storeu_ps(to, _mm_max_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a)));
+    const f32 a = max(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));  // 0 1 0 1
+    const f32 b = max(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));  // 2 3 2 3
+    const f32 s = max(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));    // 0 1 2 3
+    _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
   }
   template <int N>
   static TERSEKV_INLINE void largests(const f32 (&x)[N], float* to) {
@@ -127,13 +128,24 @@ struct simd {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), x);
   }
 
+  /// What sums begin with, in every lane: an operand in memory.
+  struct begin_words {
+    alignas(32) int word[lanes];
+    begin_words() = default;
+    TERSEKV_INLINE begin_words(const start_words& s) {
+      _mm256_store_si256(reinterpret_cast<__m256i*>(word), _mm256_set1_epi32(s.word[0]));
+    }
+    TERSEKV_INLINE __m256i all() const { return _mm256_load_si256(reinterpret_cast<const __m256i*>(word)); }
+  };
+
   /// Codes of up to 6 bits, factors of 7 bits and a sign. Factors [quads][rows], each spread over a vector: operands in
   /// memory.
   struct narrow {
     static constexpr int largest_factor = 127;
     static constexpr bool full_range = false;
     /// Every quad adds two products to a 16-bit sum; centred codes are at most `offset`.
-    static constexpr int quads(int offset) { return 32767 / (2 * 127 * offset); }
+    static constexpr int largest_sum = 32767;
+    static constexpr int quads(int offset) { return largest_sum / (2 * 127 * offset); }
     static constexpr int row_bytes(int) { return 32; }
     static constexpr int quad_bytes(int rows) { return 32 * rows; }
     static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(32 * quads * rows); }
@@ -146,7 +158,7 @@ struct simd {
       const __m256i all = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
       std::int32_t quad[8];  // even ones, then odd ones
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(quad), all);
-      __asm__("" : "+m"(quad));
+      settle(quad);
       each<8>([&](auto q) TERSEKV_INLINED {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (q % 4 * 2 + q / 4) * quad_bytes(rows)),
                             _mm256_set1_epi32(quad[q]));
@@ -165,15 +177,49 @@ struct simd {
       const auto high = static_cast<std::uint16_t>(-offset * (sum.word[0] >> 16));
       return {{static_cast<int>(low | static_cast<std::uint32_t>(high) << 16), 0}};
     }
+    /// Of up to 128 numbers each.
+    static TERSEKV_INLINE void sums(const acc (&x)[4], float* to) {
+      const __m256i pairs = _mm256_hadd_epi16(_mm256_hadd_epi16(x[0], x[1]), _mm256_hadd_epi16(x[2], x[3]));
+      const __m256i s = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+      _mm_storeu_ps(to, _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1))));
+    }
     static TERSEKV_INLINE acc plus(acc a, acc b) { return add16(a, b); }
     static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
     static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
+    static TERSEKV_INLINE acc start(const begin_words& s) { return s.all(); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return _mm256_maddubs_epi16(codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return add16(product(codes, f), s); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return add16(a, product(codes, f)); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm256_cvtepi32_ps(_mm256_madd_epi16(a, _mm256_set1_epi16(1))); }
+
+    /// Up to `units` 16-bit sums in one of 32 bits, each times an integer.
+    using weighed = __m256i;
+    static constexpr int largest_part(int units) { return 32768 / units; }
+    template <int Units, int Rows>
+    static TERSEKV_INLINE void store_parts(const float (&parts)[Units * Rows], std::int32_t (&to)[Units][Rows][lanes]) {
+      constexpr int all = Units * Rows, whole = all / lanes * lanes;
+      alignas(32) std::int32_t n[all];
+      each<whole / lanes>([&](auto i) TERSEKV_INLINED {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(n + i * lanes),
+                           _mm256_cvtps_epi32(_mm256_load_ps(parts + i * lanes)));
+      });
+      for (int i = whole; i < all; ++i) n[i] = _mm_cvtss_si32(_mm_set_ss(parts[i]));
+      settle(n);
+      each<all>([&](auto i) TERSEKV_INLINED {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to[i / Rows][i % Rows]),
+                           _mm256_set1_epi16(static_cast<std::int16_t>(n[i])));
+      });
+    }
+    static TERSEKV_INLINE weighed weigh(acc a, const std::int32_t* part) {
+      return _mm256_madd_epi16(a, _mm256_load_si256(reinterpret_cast<const __m256i*>(part)));
+    }
+    static TERSEKV_INLINE weighed add_weighed(weighed sum, acc a, const std::int32_t* part) {
+      return add32(sum, weigh(a, part));
+    }
+    static TERSEKV_INLINE f32 weighed_value(weighed sum) { return _mm256_cvtepi32_ps(sum); }
   };
   /// Codes of 8 bits, factors of 15 bits and a sign: numbers 0 and 2 of a quad, then 1 and 3, each spread over a
   /// vector.
@@ -219,6 +265,7 @@ struct simd {
     static TERSEKV_INLINE acc plus(acc a, acc b) { return add32(a, b); }
     static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
     static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
+    static TERSEKV_INLINE acc start(const begin_words& s) { return s.all(); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       const auto* v = reinterpret_cast<const __m256i*>(p);
       return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
@@ -228,6 +275,7 @@ struct simd {
       return add32(add32(a, _mm256_madd_epi16(even, f.even)), _mm256_madd_epi16(odd, f.odd));
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(s.all(), codes, f); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm256_cvtepi32_ps(a); }
   };
 
@@ -235,15 +283,23 @@ struct simd {
   // g++ reorders chains of integer additions, computes all products first and spills them; not so these.
 #if defined(__GNUC__) && !defined(__clang__)
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) {
-    __asm__("vpaddw %1, %0, %0" : "+x"(a) : "x"(b));
-    return a;
+    __m256i sum;
+    __asm__("vpaddw %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
+    return sum;
+  }
+  static TERSEKV_INLINE __m256i add16(__m256i a, const begin_words& b) {
+    __m256i sum;
+    __asm__("vpaddw %2, %1, %0" : "=x"(sum) : "x"(a), "m"(b));
+    return sum;
   }
   static TERSEKV_INLINE __m256i add32(__m256i a, __m256i b) {
-    __asm__("vpaddd %1, %0, %0" : "+x"(a) : "x"(b));
-    return a;
+    __m256i sum;
+    __asm__("vpaddd %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
+    return sum;
   }
 #else
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+  static TERSEKV_INLINE __m256i add16(__m256i a, const begin_words& b) { return _mm256_add_epi16(a, b.all()); }
   static TERSEKV_INLINE __m256i add32(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
 #endif
 };

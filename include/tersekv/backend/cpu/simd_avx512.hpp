@@ -17,6 +17,7 @@ struct simd {
   static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
+  static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up as integers
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   using f32 = __m512;
@@ -47,6 +48,7 @@ struct simd {
   static TERSEKV_INLINE f32 add(f32 a, f32 b) { return _mm512_add_ps(a, b); }
   static TERSEKV_INLINE f32 sub(f32 a, f32 b) { return _mm512_sub_ps(a, b); }
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return _mm512_mul_ps(a, b); }
+  static TERSEKV_INLINE f32 div(f32 a, f32 b) { return _mm512_div_ps(a, b); }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm512_fmadd_ps(a, b, c); }
   static TERSEKV_INLINE f32 max(f32 a, f32 b) { return _mm512_max_ps(a, b); }
   static TERSEKV_INLINE f32 min(f32 a, f32 b) { return _mm512_min_ps(a, b); }
@@ -118,6 +120,8 @@ struct simd {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), x);
   }
 
+  using begin_words = start_words;
+
   /// Codes of up to 8 bits, factors of 7 bits and a sign. A row of factors: its bytes.
   struct narrow {
     static constexpr int largest_factor = 127;
@@ -151,6 +155,7 @@ struct simd {
       return _mm512_set1_epi32(x);
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return _mm512_dpbusd_epi32(a, codes, f); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm512_cvtepi32_ps(a); }
   };
@@ -198,6 +203,7 @@ struct simd {
       return {narrow::load(p, 0), narrow::load(p + row / 2, 0)};
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       return {_mm512_dpbusd_epi32(a.high, codes, f.high), _mm512_dpbusd_epi32(a.low, codes, f.low)};
     }

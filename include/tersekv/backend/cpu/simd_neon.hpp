@@ -17,6 +17,7 @@ struct simd {
   static constexpr int lanes = 4, registers = 32;
   static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
+  static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up as integers
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   using f32 = float32x4_t;
@@ -43,6 +44,7 @@ struct simd {
   static TERSEKV_INLINE f32 add(f32 a, f32 b) { return vaddq_f32(a, b); }
   static TERSEKV_INLINE f32 sub(f32 a, f32 b) { return vsubq_f32(a, b); }
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) { return vmulq_f32(a, b); }
+  static TERSEKV_INLINE f32 div(f32 a, f32 b) { return vdivq_f32(a, b); }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) { return vfmaq_f32(c, a, b); }
   static TERSEKV_INLINE f32 max(f32 a, f32 b) { return vmaxq_f32(a, b); }
   static TERSEKV_INLINE f32 min(f32 a, f32 b) { return vminq_f32(a, b); }
@@ -108,6 +110,8 @@ struct simd {
   }
   static constexpr int origin = 128;  // the code that counts as zero in sums that begin with none()
 
+  using begin_words = start_words;
+
   struct narrow {
     static constexpr int largest_factor = 127;
     static constexpr bool full_range = true;
@@ -145,6 +149,7 @@ struct simd {
       return vreinterpretq_s8_s32(vdupq_n_s32(x));
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return vdotq_s32(a, centred_codes(codes), f); }
     static TERSEKV_INLINE f32 value(acc a) { return vcvtq_f32_s32(a); }
   };
@@ -186,6 +191,7 @@ struct simd {
       return {narrow::load(p, 0), narrow::load(p + row / 2, 0)};
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       const int8x16_t c = centred_codes(codes);
       return {vdotq_s32(a.high, c, f.high), vdotq_s32(a.low, c, f.low)};

@@ -16,6 +16,7 @@ struct simd {
   static constexpr int origin = 0;  // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;
   static constexpr bool rounds_narrow = false;
+  static constexpr bool weighs_sums = false;  // narrow sums of several scales are added up as integers
   static constexpr int pass_sizes[] = {4, 1};
   static constexpr int written_out = 1;  // quads whose products stand in a row without a loop
   struct f32 {
@@ -55,6 +56,9 @@ struct simd {
   }
   static TERSEKV_INLINE f32 mul(f32 a, f32 b) {
     return each([&](int i) { return a.x[i] * b.x[i]; });
+  }
+  static TERSEKV_INLINE f32 div(f32 a, f32 b) {
+    return each([&](int i) { return a.x[i] / b.x[i]; });
   }
   static TERSEKV_INLINE f32 fma(f32 a, f32 b, f32 c) {
     return each([&](int i) { return a.x[i] * b.x[i] + c.x[i]; });
@@ -132,6 +136,8 @@ struct simd {
     return x;
   }
 
+  using begin_words = start_words;
+
   template <class Int, int Largest>
   struct products {
     static constexpr int largest_factor = Largest;
@@ -187,6 +193,7 @@ struct simd {
       return {{x[0], x[1], x[2], x[3]}};
     }
     static TERSEKV_INLINE acc product(raw codes, factor f) { return dot(none(), codes, f); }
+    static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) {
       for (int i = 0; i < lanes; ++i)
         a.x[i] += static_cast<std::int32_t>(codes.x[i] & 255u) * f.x[0] +

@@ -64,78 +64,51 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
   static void finish(const format&, float*, int) {}
   template <int R>
   static void mix(const format&, const packed_pieces& v, const float* p, const float* sum, float* out, int stride) {
+    if constexpr (adds_tiles)
+      if (v.count == tile_pieces) return add_pieces<R, tile_pieces>(v, 0, p, sum, nullptr, out, stride);
     const int group = format::group(v.dim), groups = v.dim / group;
-    alignas(64) float constant[Group == 0 ? 1 : longest_row / 32][R] = {};
-    for (int i = 0; i < v.count; i += weight_pieces) {
-      const row_weights<R> x(p + i * piece_rows, std::min(weight_pieces, v.count - i), sum);
-      group_rows at(v, i, out);
-      for (int k = 0; k < at.pieces(); ++k) {
-        prefetch_scales(at.step[k], groups, v.rows, at.ahead[k]);
-        if constexpr (Grid::numbers > 1) prefetch_scales(at.low[k], groups, v.rows, at.ahead[k]);
-      }
-      for (int g = 0; g < groups; ++g, at.next(group, v.rows)) {
-        if constexpr (may_be_narrow<Grid>)
-          if (add_group<simd::narrow>(at, group, x, constant[g], stride)) continue;
-        add_wide(at, group, x, constant[g], stride);
-      }
-    }
-    for (int g = 0; g < groups; ++g, out += group)
-      each<R>([&](auto r) TERSEKV_INLINED {
-        const simd::f32 y = simd::set(constant[g][r]);
-        for (float* to = out + r * stride; to < out + r * stride + group; to += W)
-          simd::store(to, simd::add(simd::load(to), y));
-      });
+    float constant[Group == 0 ? 1 : longest_row / 32][R] = {};
+    for (int i = 0; i < v.count; i += weight_pieces) add_pieces<R, 0>(v, i, p, sum, constant, out, stride);
+    for (int g = 0; g < groups; ++g) add_constant(constant[g], group, out + g * group, stride);
   }
 
  private:
   static constexpr int W = simd::lanes;
   static constexpr int vectors = piece_rows / W;  // of a piece
+  static constexpr int piece_quads = piece_rows / 4;
   static constexpr int highest_code = middle<Grid>() * 2 - 1;
-  /// Pieces whose weights share a scale and a sum of products. Fewer bits lose more to the codec, and need less.
+  /// Pieces whose weights share a scale and a sum of products: a unit. Fewer bits lose more to the codec, and need
+  /// less.
   static constexpr int weight_pieces =
       std::min({Grid::bits == 4 ? 1 : tile_pieces, simd::wide::quads(highest_code) * 4 / piece_rows,
                 may_be_narrow<Grid> ? simd::narrow::quads(highest_code) * 4 / piece_rows : tile_pieces});
   static constexpr int weight_rows = weight_pieces * piece_rows;
-  static_assert(weight_pieces >= 1);
+  static_assert(weight_pieces >= 1 && tile_pieces % weight_pieces == 0);
+  /// Whether all units of a tile are added up before outputs are read and written.
+  static constexpr bool adds_tiles = may_be_narrow<Grid> && simd::weighs_sums;
   /// The mean code: of a grid between minimum and maximum half a code below the middle one.
   static constexpr float mean_code = static_cast<float>(middle<Grid>()) - (Grid::numbers > 1 ? 0.5f : 0.0f);
   /// What rounding may change of all that was added up, in parts of it, and how much noise it makes, in its steps.
   static constexpr float noise = 2;
   static constexpr float precise = 0.005f * static_cast<float>(1 << (8 - 2 * std::min(4, Grid::bits)));
-
-  /// Weights of some pieces.
-  template <int R>
-  struct row_weights {
-    const float* p;     // [R, soft_rows]
-    float share[R];     // of these rows in all weights so far
-    float doubtful[R];  // sums of factors below it may not be precise
-
-    TERSEKV_INLINE row_weights(const float* p, int pieces, const float* sum) : p(p) {
-      simd::f32 all[R];
-      each<R>([&](auto r) TERSEKV_INLINED { all[r] = simd::zero(); });
-      for (int t = 0; t < pieces * piece_rows; t += piece_rows)
-        each_sum<vectors, R>([&](auto k, auto r)
-                                 TERSEKV_INLINED { all[r] = simd::add(all[r], simd::load(row(r) + t + k * W)); });
-      simd::sums(all, share);
-      for (int r = 0; r < R; ++r) share[r] = sum[r] > 0 ? share[r] / sum[r] : 0.0f;
-      for (int r = 0; r < R; ++r) doubtful[r] = share[r] * ((0.5f * weight_rows + noise) / precise);
-    }
-    TERSEKV_INLINE const float* row(int r) const { return p + r * soft_rows; }
-  };
+  static constexpr std::size_t block_bytes = plane::block::bytes(value_rows);
 
   static TERSEKV_INLINE simd::f32 size(simd::f32 x) { return signed_steps<Grid> ? simd::magnitude(x) : x; }
 
-  /// One group of some pieces.
+  /// One group of some pieces: of a whole tile (Pieces > 0), or of a unit.
+  template <int Pieces>
   struct group_rows {
-    const half* step[weight_pieces];
-    const half* low[weight_pieces];
-    const std::byte* code[weight_pieces];
-    std::ptrdiff_t ahead[weight_pieces];
+    static constexpr int most = Pieces > 0 ? Pieces : weight_pieces, units = most / weight_pieces;
+    const half* step[most];
+    const half* low[most];
+    const std::byte* code[most];
+    std::ptrdiff_t ahead[most];
     float* out;
     int held;  // pieces
 
+    group_rows() = default;
     TERSEKV_INLINE group_rows(const packed_pieces& v, int first, float* out)
-        : out(out), held(std::min(weight_pieces, v.count - first)) {
+        : out(out), held(std::min(most, v.count - first)) {
       for (int i = 0; i < pieces(); ++i) {
         const packed_piece& piece = v.piece[first + i];
         step[i] = reinterpret_cast<const half*>(piece.tile + format::steps_at(v.rows, v.dim)) + piece.first;
@@ -145,7 +118,7 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
         ahead[i] = piece.ahead;
       }
     }
-    TERSEKV_INLINE int pieces() const { return weight_pieces == 1 ? 1 : held; }
+    TERSEKV_INLINE int pieces() const { return Pieces > 0 || most == 1 ? most : held; }
     TERSEKV_INLINE void next(int group, int rows) {
       for (int i = 0; i < pieces(); ++i) {
         step[i] += rows;
@@ -154,120 +127,308 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
       }
       out += group;
     }
-    /// f(vector, row) for all vectors of rows.
-    template <class F>
-    TERSEKV_INLINE void each_vector(F&& f) const {
-      for (int i = 0; i < pieces(); ++i)
-        each<vectors>([&](auto k) TERSEKV_INLINED { f(i * vectors + k, i * piece_rows + k * W); });
+    group_rows<0> unit(int u) const {
+      if constexpr (Pieces == 0) {
+        return *this;
+      } else {
+        group_rows<0> some;
+        std::copy_n(step + u * weight_pieces, weight_pieces, some.step);
+        if constexpr (Grid::numbers > 1) std::copy_n(low + u * weight_pieces, weight_pieces, some.low);
+        std::copy_n(code + u * weight_pieces, weight_pieces, some.code);
+        std::copy_n(ahead + u * weight_pieces, weight_pieces, some.ahead);
+        some.out = out;
+        some.held = weight_pieces;
+        return some;
+      }
+    }
+    /// f(first, piece) for all pieces of unit U, whether it is the first.
+    template <int U, class F>
+    TERSEKV_INLINE void each_piece(F&& f) const {
+      if constexpr (Pieces > 0 || most == 1) {
+        each<weight_pieces>([&](auto i) TERSEKV_INLINED {
+          f(std::bool_constant<i == 0>{}, std::integral_constant<int, U * weight_pieces + i>{});
+        });
+      } else {
+        f(std::true_type{}, 0);
+        for (int i = 1; i < held; ++i) f(std::false_type{}, i);
+      }
     }
   };
 
-  /// Whether 7 bits are precise enough for weights times steps times by[r]: they lose small weights beside a large one,
-  /// and make noise. Both are held against all that was added up so far. docs/kernels.md
+  /// Numbers of some units and the query's rows: [units, R].
+  template <int R, int Pieces>
+  static constexpr int values = group_rows<Pieces>::units* R;
+  /// Their operations.
+  template <int Values>
+  using value_ops = std::conditional_t<Values % W == 0, simd, single>;
+  /// to = f(index of the first) for all vectors of values.
+  template <int Values, class F>
+  static TERSEKV_INLINE void set_values(float (&to)[Values], F&& f) {
+    using V = value_ops<Values>;
+    each<Values / V::lanes>([&](auto i) TERSEKV_INLINED { V::store(to + i * V::lanes, f(i * V::lanes)); });
+  }
+  /// Joins vectors of values with each other, so that those of fewer units are left: their number.
+  template <int R, int Values, class Join>
+  static TERSEKV_INLINE int fold_units(float (&x)[Values], Join&& join) {
+    if constexpr (W % R == 0 && Values > W && Values % W == 0) {
+      simd::f32 all = simd::load(x);
+      each<Values / W - 1>([&](auto i) TERSEKV_INLINED { all = join(all, simd::load(x + (i + 1) * W)); });
+      simd::store(x, all);
+      return W / R;
+    }
+    return Values / R;
+  }
+
+  /// Weights of some pieces.
+  template <int R, int Pieces>
+  struct row_weights {
+    static constexpr int units = group_rows<Pieces>::units;
+    const float* p;                                 // [R, soft_rows]
+    const float* sum;                               // [R] of all weights so far
+    alignas(64) float doubtful[values<R, Pieces>];  // sums of factors below it may not be precise
+
+    TERSEKV_INLINE row_weights(const group_rows<Pieces>& v, const float* p, const float* sum) : p(p), sum(sum) {
+      alignas(64) float all[values<R, Pieces>];
+      each<units>([&](auto u) TERSEKV_INLINED {
+        simd::f32 all[R];
+        v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
+          each_sum<vectors, R>([&](auto k, auto r) TERSEKV_INLINED {
+            const simd::f32 x = simd::load(row(r) + i * piece_rows + k * W);
+            all[r] = first && k == 0 ? x : simd::add(all[r], x);
+          });
+        });
+        simd::sums(all, doubtful + u * R);
+      });
+      for (int u = 0; u < units; ++u) std::copy_n(sum, R, all + u * R);
+      using V = value_ops<values<R, Pieces>>;
+      set_values(doubtful, [&](int i) TERSEKV_INLINED {
+        const auto share = V::div(V::load(doubtful + i), V::max(V::load(all + i), V::set(1e-30f)));
+        return V::mul(share, V::set((0.5f * weight_rows + noise) / precise));
+      });
+    }
+    TERSEKV_INLINE const float* row(int r) const { return p + r * soft_rows; }
+  };
+
+  /// Whether 7 bits are precise enough for a unit's weights times steps times by[r]: they lose small weights beside a
+  /// large one, and make noise. Both are held against all that was added up so far. docs/kernels.md
   template <int R>
-  static TERSEKV_APART bool is_precise(group_rows v, const row_weights<R>& x, const float* by, const float* integer) {
-    simd::f32 all[R];
+  static TERSEKV_APART bool is_precise(group_rows<0> v, const float* p, const float* sum, const float* by,
+                                       const float* integer) {
+    simd::f32 products[R], weights[R];
     each<R>([&](auto r) TERSEKV_INLINED {
-      all[r] = simd::zero();
-      v.each_vector([&](auto, int t) TERSEKV_INLINED {
-        all[r] = simd::fma(simd::load(v.step[t / piece_rows] + t % piece_rows), simd::load(x.row(r) + t), all[r]);
+      products[r] = weights[r] = simd::zero();
+      v.template each_piece<0>([&](auto, auto i) TERSEKV_INLINED {
+        each<vectors>([&](auto k) TERSEKV_INLINED {
+          const simd::f32 weight = simd::load(p + r * soft_rows + i * piece_rows + k * W);
+          products[r] = simd::fma(simd::load(v.step[i] + k * W), weight, products[r]);
+          weights[r] = simd::add(weights[r], weight);
+        });
       });
     });
-    float total[R];
-    simd::sums(all, total);
+    float total[R], weight[R];
+    simd::sums(products, total);
+    simd::sums(weights, weight);
     for (int r = 0; r < R; ++r) {
-      const float exact = by[r] * total[r];
-      if (x.share[r] * (std::abs(exact - integer[r]) + noise) > precise * std::abs(exact)) return false;
+      const float exact = by[r] * total[r], share = weight[r] / std::max(sum[r], 1e-30f);
+      if (share * (std::abs(exact - integer[r]) + noise) > precise * std::abs(exact)) return false;
     }
     return true;
   }
 
-  /// Weights times steps of one group, as integers.
-  template <class P, int R>
+  /// Weights times steps of one group, as integers: one scale per unit and row of the query.
+  template <class P, int R, int Pieces>
   struct weights {
-    alignas(64) float scale[R][W];  // each as a vector: an operand in memory
-    alignas(64) std::byte bytes[P::bytes(weight_rows / 4, R)];
+    using rows = group_rows<Pieces>;
+    using V = value_ops<values<R, Pieces>>;
+    static constexpr int units = rows::units;
+    alignas(64) float scale[values<R, Pieces>];    // of the factors
+    alignas(64) float inverse[values<R, Pieces>];  // of scale
+    alignas(64) float integer[values<R, Pieces>];  // sum of the factors
+    alignas(64) float by[R][W];                    // of sums of products; as a vector: an operand in memory
+    alignas(64) float constant[R][W];              // what sums of products of a tile leave out, likewise
+    alignas(64) std::int32_t part[units][R][W];    // of by[r] that the unit's scale is, likewise; two units and more
+    alignas(64) std::byte bytes[P::bytes(units * weight_rows / 4, R)];
 
-    factor_rows<P> factors() const { return {const_cast<std::byte*>(bytes), weight_rows / 4}; }
+    factor_rows<P> factors() const { return {const_cast<std::byte*>(bytes), units * weight_rows / 4}; }
 
-    /// Adds what sums of products leave out to constant[r]. False, and nothing is added: they are not precise.
-    TERSEKV_INLINE bool fill(const group_rows& v, const row_weights<R>& x, float* constant) {
-      simd::f32 step[weight_pieces * vectors], centre[weight_pieces * vectors];
-      v.each_vector([&](auto i, int t) TERSEKV_INLINED {
-        step[i] = simd::load(v.step[t / piece_rows] + t % piece_rows);
-        if constexpr (Grid::numbers > 1)
-          centre[i] = simd::fma(step[i], simd::set(mean_code), simd::load(v.low[t / piece_rows] + t % piece_rows));
-      });
-      simd::f32 most[R];
-      each<R>([&](auto r) TERSEKV_INLINED { most[r] = simd::zero(); });
-      v.each_vector([&](auto i, int t) TERSEKV_INLINED {
-        each<R>([&](auto r) TERSEKV_INLINED {
-          most[r] = simd::max(most[r], size(simd::mul(step[i], simd::load(x.row(r) + t))));
-        });
-      });
-      float one[R], by[R];
-      simd::largests(most, by);
-      for (int r = 0; r < R; ++r) {
-        const rounding<P> own(by[r]);
-        one[r] = own.scale;
-        by[r] = own.inverse;
-      }
-      simd::f32 rounded[R], centres[R];
-      each<R>([&](auto r) TERSEKV_INLINED {
-        typename P::acc sum = P::none();
-        centres[r] = simd::zero();
-        for (int i = 0; i < v.pieces(); ++i) {
-          const auto number = [&](auto k) TERSEKV_INLINED {
-            const simd::f32 p = simd::load(x.row(r) + i * piece_rows + k * W), c = centre[i * vectors + k];
-            if constexpr (Grid::numbers > 1) centres[r] = i + k == 0 ? simd::mul(p, c) : simd::fma(p, c, centres[r]);
-            return simd::mul(simd::mul(p, step[i * vectors + k]), simd::set(by[r]));
-          };
-          const typename P::acc added = factors().write(number, i * piece_rows / 4, R, r);
-          sum = i == 0 ? added : P::plus(sum, added);
-        }
-        rounded[r] = P::value(sum);
-      });
-      float integer[R], middles[R];
-      simd::sums(rounded, integer);
-      if constexpr (std::is_same_v<P, simd::narrow>) {
-        float room[R];
-        for (int r = 0; r < R; ++r) room[r] = std::abs(integer[r]) - x.doubtful[r];
-        int signs = 0;
-        for (int r = 0; r < R; ++r) signs |= bit_cast<int>(room[r]);
-        if (signs < 0 && !is_precise(v, x, by, integer)) return false;
-      }
-      if constexpr (Grid::numbers > 1) simd::sums(centres, middles);
-      for (int r = 0; r < R; ++r) {
-        constant[r] -= one[r] * (mean_code - simd::origin) * integer[r];
-        if constexpr (Grid::numbers > 1) constant[r] += middles[r];
-      }
-      for (int r = 0; r < R; ++r) simd::store(scale[r], simd::set(one[r]));
+    /// Adds to left_out[R] what sums of products leave out. False, and nothing is added: they are not precise.
+    TERSEKV_INLINE bool fill(const rows& v, const row_weights<R, Pieces>& x, float* left_out) {
+      float middles[R] = {};
+      find_scales(v, x, middles);
+      round(v, x);
+      if constexpr (std::is_same_v<P, simd::narrow>)
+        if (is_doubtful(x) && !are_precise(v, x)) return false;
+      join_units(middles, left_out);
       return true;
+    }
+
+   private:
+    /// The largest product of every unit; centres times weights.
+    TERSEKV_INLINE void find_scales(const rows& v, const row_weights<R, Pieces>& x, float (&middles)[R]) {
+      simd::f32 centres[R];
+      each<units>([&](auto u) TERSEKV_INLINED {
+        const float* p = fresh(x.p);
+        simd::f32 most[R];
+        v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
+          each<vectors>([&](auto k) TERSEKV_INLINED {
+            constexpr bool begins = first && k == 0;
+            const simd::f32 step = simd::load(v.step[i] + k * W), length = size(step);
+            each<R>([&](auto r) TERSEKV_INLINED {
+              const simd::f32 product = simd::mul(length, simd::load(p + r * soft_rows + i * piece_rows + k * W));
+              most[r] = begins ? product : simd::max(most[r], product);
+            });
+            if constexpr (Grid::numbers > 1) {
+              const simd::f32 centre = simd::fma(step, simd::set(mean_code), simd::load(v.low[i] + k * W));
+              each<R>([&](auto r) TERSEKV_INLINED {
+                const simd::f32 weight = simd::load(p + r * soft_rows + i * piece_rows + k * W);
+                centres[r] = begins && u == 0 ? simd::mul(centre, weight) : simd::fma(centre, weight, centres[r]);
+              });
+            }
+          });
+        });
+        simd::largests(most, scale + u * R);
+      });
+      set_values(scale, [&](int i) TERSEKV_INLINED { return rounding<P>::template scales<V>(V::load(scale + i)); });
+      set_values(inverse, [&](int i) TERSEKV_INLINED { return V::div(V::set(1), V::load(scale + i)); });
+      if constexpr (units > 1) settle(inverse);
+      if constexpr (Grid::numbers > 1) simd::sums(centres, middles);
+    }
+    TERSEKV_INLINE void round(const rows& v, const row_weights<R, Pieces>& x) {
+      each<units>([&](auto u) TERSEKV_INLINED {
+        typename P::acc sum[R];
+        v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
+          simd::f32 step[vectors];
+          each<vectors>([&](auto k) TERSEKV_INLINED { step[k] = simd::load(v.step[i] + k * W); });
+          each<R>([&](auto r) TERSEKV_INLINED {
+            const simd::f32 times = simd::set(inverse[u * R + r]);
+            const auto number = [&](auto k) TERSEKV_INLINED {
+              return simd::mul(simd::mul(simd::load(x.row(r) + i * piece_rows + k * W), step[k]), times);
+            };
+            const typename P::acc added = factors().write(number, i * piece_quads, R, r);
+            sum[r] = first ? added : P::plus(sum[r], added);
+          });
+        });
+        sums_of_factors<P>(sum, integer + u * R);
+      });
+    }
+    TERSEKV_INLINE bool is_doubtful(const row_weights<R, Pieces>& x) const {
+      typename V::f32 lack = V::zero();
+      each<values<R, Pieces> / V::lanes>([&](auto i) TERSEKV_INLINED {
+        const auto known = V::magnitude(V::load(integer + i * V::lanes));
+        lack = V::max(lack, V::sub(V::load(x.doubtful + i * V::lanes), known));
+      });
+      return V::largest(lack) > 0;
+    }
+    TERSEKV_INLINE bool are_precise(const rows& v, const row_weights<R, Pieces>& x) const {
+      for (int u = 0; u < units; ++u)
+        if (!is_precise<R>(v.unit(u), x.p + u * weight_rows, x.sum, inverse + u * R, integer + u * R)) return false;
+      return true;
+    }
+    /// Scales of units as parts of one.
+    TERSEKV_INLINE void join_units(const float (&middles)[R], float* left_out) {
+      const auto sum = [](simd::f32 x, simd::f32 y) TERSEKV_INLINED { return simd::add(x, y); };
+      const auto largest = [](simd::f32 x, simd::f32 y) TERSEKV_INLINED { return simd::max(x, y); };
+      alignas(64) float sums[values<R, Pieces>], most[values<R, Pieces>];
+      set_values(sums, [&](int i) TERSEKV_INLINED { return V::mul(V::load(scale + i), V::load(integer + i)); });
+      set_values(most, [&](int i) TERSEKV_INLINED { return V::load(scale + i); });
+      const int rest = fold_units<R>(sums, sum);
+      fold_units<R>(most, largest);
+      if constexpr (units > 1) {
+        settle(sums);
+        settle(most);
+      }
+      for (int r = 0; r < R; ++r) {
+        for (int u = 1; u < rest; ++u) {
+          sums[r] += sums[u * R + r];
+          most[r] = std::max(most[r], most[u * R + r]);
+        }
+        left_out[r] += middles[r] - (mean_code - simd::origin) * sums[r];
+        if constexpr (Pieces > 0) simd::store(constant[r], simd::set(left_out[r]));
+      }
+      if constexpr (units > 1) {
+        constexpr auto whole = static_cast<float>(P::largest_part(units));
+        alignas(64) float parts[values<R, Pieces>];
+        for (int u = 0; u < units; ++u) std::copy_n(most, R, parts + u * R);
+        set_values(parts, [&](int i) TERSEKV_INLINED {
+          return V::div(V::mul(V::load(scale + i), V::set(whole)), V::load(parts + i));
+        });
+        P::store_parts(parts, part);
+        for (int r = 0; r < R; ++r) most[r] *= 1.0f / whole;
+      }
+      for (int r = 0; r < R; ++r) simd::store(by[r], simd::set(most[r]));
     }
   };
 
+  /// Adds pieces from number `first` on to all outputs: a whole tile (Pieces > 0), or a unit.
+  template <int R, int Pieces>
+  static TERSEKV_INLINE void add_pieces(const packed_pieces& v, int first, const float* p, const float* sum,
+                                        float (*constant)[R], float* out, int stride) {
+    const int group = format::group(v.dim), groups = v.dim / group;
+    group_rows<Pieces> at(v, first, out);
+    const row_weights<R, Pieces> x(at, p + first * piece_rows, sum);
+    for (int k = 0; k < at.pieces(); ++k) {
+      prefetch_scales<usual_groups(Group)>(at.step[k], groups, v.rows, at.ahead[k]);
+      if constexpr (Grid::numbers > 1) prefetch_scales<usual_groups(Group)>(at.low[k], groups, v.rows, at.ahead[k]);
+    }
+    for (int g = 0; g < groups; ++g, at.next(group, v.rows)) {
+      if constexpr (Pieces > 0) {
+        float left_out[R] = {};
+        if (!add_group<simd::narrow, R>(at, group, x, left_out, stride)) add_units<R>(at, group, x, stride);
+      } else {
+        if constexpr (may_be_narrow<Grid>)
+          if (add_group<simd::narrow, R>(at, group, x, constant[g], stride)) continue;
+        add_wide<R>(at, group, x, constant[g], stride);
+      }
+    }
+  }
   template <int R>
-  static TERSEKV_APART void add_wide(group_rows v, int group, const row_weights<R>& x, float* constant, int stride) {
-    add_group<simd::wide>(v, group, x, constant, stride);
+  static TERSEKV_APART void add_wide(group_rows<0> v, int group, const row_weights<R, 0>& x, float* left_out,
+                                     int stride) {
+    add_group<simd::wide, R>(v, group, x, left_out, stride);
+  }
+  /// Adds what sums of products left out to all channels of a group.
+  template <int R>
+  static TERSEKV_INLINE void add_constant(const float (&constant)[R], int group, float* out, int stride) {
+    each<R>([&](auto r) TERSEKV_INLINED {
+      const simd::f32 y = simd::set(constant[r]);
+      for (float* to = out + r * stride; to < out + r * stride + group; to += W)
+        simd::store(to, simd::add(simd::load(to), y));
+    });
+  }
+  /// Every unit of a tile on its own, as precisely as it needs.
+  template <int R, int Pieces>
+  static TERSEKV_APART void add_units(const group_rows<Pieces>& v, int group, const row_weights<R, Pieces>& x,
+                                      int stride) {
+    float constant[R] = {};
+    for (int u = 0; u < v.units; ++u) {
+      const group_rows<0> some = v.unit(u);
+      const row_weights<R, 0> weights(some, x.p + u * weight_rows, x.sum);
+      if (!add_group<simd::narrow, R>(some, group, weights, constant, stride))
+        add_wide<R>(some, group, weights, constant, stride);
+    }
+    add_constant(constant, group, v.out, stride);
   }
 
-  static constexpr std::size_t block_bytes = plane::block::bytes(value_rows);
-
   /// Adds all channels of the group to its outputs; false: weights would not be precise.
-  template <class P, int R>
-  static TERSEKV_INLINE bool add_group(group_rows v, int group, const row_weights<R>& x, float* constant, int stride) {
-    weights<P, R> w;
-    if (!w.fill(v, x, constant)) return false;
+  template <class P, int R, int Pieces>
+  static TERSEKV_INLINE bool add_group(const group_rows<Pieces>& v, int group, const row_weights<R, Pieces>& x,
+                                       float* left_out, int stride) {
+    weights<P, R, Pieces> w;
+    if (!w.fill(v, x, left_out)) return false;
     constexpr int per_block = block_lanes / W;  // vectors
     constexpr bool large = R > 4 || sizeof(typename P::acc) > sizeof(simd::raw);
     constexpr int together = std::max(1, simd::together / (large ? 2 : 1));  // vectors that share a loaded factor
     constexpr int blocks = std::max(1, together / per_block);
     const int count = (group + block_lanes - 1) / block_lanes;
+    const std::byte* code[group_rows<Pieces>::most];
+    std::copy_n(v.code, v.pieces(), code);
+    float* out = v.out;
     const auto add = [&]<int Blocks>(std::integral_constant<int, Blocks>) TERSEKV_INLINED {
       constexpr int L = std::min(together, Blocks * per_block);
-      each<Blocks * per_block / L>([&](auto i) TERSEKV_INLINED { add_vectors<P, R, L>(v, i * L, w, stride); });
-      for (int i = 0; i < v.pieces(); ++i) v.code[i] += Blocks * block_bytes;
-      v.out += Blocks * block_lanes;
+      each<Blocks * per_block / L>(
+          [&](auto i) TERSEKV_INLINED { add_vectors<P, R, L>(v, code, i * L, w, out + i * L * W, stride); });
+      for (int i = 0; i < v.pieces(); ++i) code[i] += Blocks * block_bytes;
+      out += Blocks * block_lanes;
     };
     int b = 0;
     for (; b + blocks <= count; b += blocks) add(std::integral_constant<int, blocks>{});
@@ -278,20 +439,42 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     return true;
   }
 
-  /// out += products of L vectors of channels, from lane vector `lane` of the blocks on.
-  template <class P, int R, int L>
-  static TERSEKV_INLINE void add_vectors(const group_rows& v, int lane, const weights<P, R>& w, int stride) {
+  /// out += products of L vectors of channels, from lane vector `lane` of the blocks on that begin at code.
+  template <class P, int R, int L, int Pieces>
+  static TERSEKV_INLINE void add_vectors(const group_rows<Pieces>& v,
+                                         const std::byte* const (&code)[group_rows<Pieces>::most], int lane,
+                                         const weights<P, R, Pieces>& w, float* out, int stride) {
+    constexpr int units = group_rows<Pieces>::units;
+    const factor_rows<P> factors = w.factors();
+    const std::byte* factor = fresh<std::byte>(factors.at);
     typename P::acc a[L][R];
-    const auto add = [&]<bool First>(std::bool_constant<First>, int i) TERSEKV_INLINED {
-      add_products<Grid, P, value_rows / 4, First>(a, {v.code[i] + 4 * W * lane, block_bytes, v.ahead[i]}, value_rows,
-                                                   0, value_rows / 4, w.factors(), i * (value_rows / 4));
+    const auto multiply = [&](auto u) TERSEKV_INLINED {
+      v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
+        using from = std::conditional_t<first, from_nothing, from_sums>;
+        add_products<Grid, P, piece_quads>(a, from{}, {code[i] + 4 * W * lane, block_bytes, v.ahead[i]}, value_rows, 0,
+                                           piece_quads, factor + i * piece_quads * P::quad_bytes(R),
+                                           P::row_bytes(factors.quads));
+      });
     };
-    add(std::true_type{}, 0);
-    if constexpr (weight_pieces > 1)
-      for (int i = 1; i < v.pieces(); ++i) add(std::false_type{}, i);
+    simd::f32 sum[L][R];
+    if constexpr (units == 1) {
+      multiply(std::integral_constant<int, 0>{});
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = P::value(a[l][r]); });
+    } else {
+      typename P::weighed all[L][R];
+      each<units>([&](auto u) TERSEKV_INLINED {
+        multiply(u);
+        each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+          all[l][r] = u == 0 ? P::weigh(a[l][r], w.part[u][r]) : P::add_weighed(all[l][r], a[l][r], w.part[u][r]);
+        });
+      });
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = P::weighed_value(all[l][r]); });
+    }
     each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
-      float* to = v.out + r * stride + (lane + l) * W;
-      simd::store(to, simd::fma(P::value(a[l][r]), simd::load(w.scale[r]), simd::load(to)));
+      float* to = out + r * stride + l * W;
+      simd::f32 before = simd::load(to);
+      if constexpr (Pieces > 0) before = simd::add(before, simd::load(w.constant[r]));
+      simd::store(to, simd::fma(sum[l][r], simd::load(w.by[r]), before));
     });
   }
 };
