@@ -107,8 +107,8 @@ void batch(double tolerance, int tokens, Ps... policies) {
         }
     }
   };
-  round({{50}, {1}, {33, {.more = true}}});
-  round({{1}, {4, {.decode = true}, 2}, {40}});
+  round({{30}, {1}, {22, {.more = true}}});
+  round({{1}, {4, {.decode = true}, 2}, {26}});
   for (int i = 0; i < tokens; ++i) round({{}, {}, {}});
   a.push_back(a[0].fork()), b.push_back(b[0].fork());
   round({{}, {}, {1, {}, 0}, {}});

