@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// sanitizers: asan
 // Steps that are appended, attended and committed as a batch: what each would be alone, on the device and on the CPU.
 #include <deque>
 #include <limits>

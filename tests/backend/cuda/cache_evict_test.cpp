@@ -4,19 +4,11 @@
 
 namespace kv = tersekv;
 
-TEST_CASE("the first and the newest rows", "[cuda]") {
-  same::cache(2e-2, kv::streaming_llm{.sinks = 4, .recent = 20}, kv::int4<>{});
-}
 TEST_CASE("rows that received most attention", "[cuda]") {
   same::cache(2e-2, kv::h2o{.heavy = 16, .recent = 8}, kv::int8<>{});
 }
-TEST_CASE("rows that a window of queries looks at, spread over heads", "[cuda]") {
-  same::cache(2e-2, kv::snapkv{.rows = 40, .window = 8}, kv::ada{}, kv::int8<>{});
-}
-TEST_CASE("rows that a window of queries looks at while decoding", "[cuda]") {
-  const kv::snapkv every{.rows = 40, .window = 8, .when = kv::every(4)};
-  same::cache(2e-3, every, kv::dense<float>{});
-  same::cache(2e-2, every, kv::ada{}, kv::int8<>{});
+TEST_CASE("rows that a window of queries looks at, spread over heads, while decoding too", "[cuda]") {
+  same::cache(2e-3, kv::snapkv{.rows = 40, .window = 8, .when = kv::every(4)}, kv::ada{}, kv::dense<float>{});
 }
 TEST_CASE("rows that the newest query looks at", "[cuda]") { same::cache(2e-3, kv::tova{.rows = 24}); }
 TEST_CASE("rows with keys that differ", "[cuda]") {

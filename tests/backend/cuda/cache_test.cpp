@@ -5,7 +5,6 @@
 namespace kv = tersekv;
 
 TEST_CASE("every row, as plain numbers", "[cuda]") { same::cache(2e-3); }
-TEST_CASE("rows packed one by one", "[cuda]") { same::cache(2e-2, kv::int4<>{}); }
 TEST_CASE("keys and values of different codecs", "[cuda]") {
   same::cache(2e-2, kv::keys<kv::int8<>>{}, kv::values<kv::q4_0>{});
 }
