@@ -7,5 +7,5 @@ include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/compile.cmake)
 
 cmake_path(SET root NORMALIZE ${CMAKE_CURRENT_LIST_DIR}/../..)
 file(GLOB files ${root}/bench/*.cpp)
-list(FILTER files EXCLUDE REGEX "/(codecs_|peer_|append|prompt|recipes|trim)")
+list(FILTER files EXCLUDE REGEX "/(codecs_|peer_|append|machine|prompt|recipes|roofline|trim)")
 compile_silently("${files}" -I${root}/examples/lab)
