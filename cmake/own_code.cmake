@@ -37,10 +37,3 @@ target_compile_options(tersekv_own_code INTERFACE
 if(TERSEKV_NATIVE)
   target_compile_options(tersekv_own_code INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
-
-# For files that instantiate many recipes, which are most of a build: with g++ -O3 takes a quarter more time there than
-# this, and kernels are written in vector operations anyway. In Debug they are not optimised at all.
-function(tersekv_many_recipes)
-  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS
-    "$<$<AND:$<CXX_COMPILER_ID:GNU>,$<CONFIG:Release>>:-O2;-ftree-vectorize;-fvect-cost-model=dynamic>;$<$<CONFIG:Debug>:-O0>")
-endfunction()
