@@ -9,7 +9,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace any_cache_test {
 
 const kv::model_shape shape{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 16};
 
@@ -38,8 +38,6 @@ std::string refusal(const std::string& recipe) {
   }
   return "";
 }
-
-}  // namespace
 
 TEST_CASE("a recipe given as a string behaves as the type it names", "[any_cache]") {
   test::stream s(shape, 80, 1);
@@ -119,3 +117,5 @@ TEST_CASE("no string crashes the recipe parser", "[any_cache]") {
   CHECK(made > 500);
   CHECK(made < 4500);
 }
+
+}  // namespace any_cache_test

@@ -10,7 +10,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace attend_test {
 
 /// Feeds the stream in the given chunks and compares every output with float64 attention.
 double worst_over(test::stream& s, const std::vector<int>& chunks) {
@@ -23,8 +23,6 @@ double worst_over(test::stream& s, const std::vector<int>& chunks) {
   }
   return worst;
 }
-
-}  // namespace
 
 TEST_CASE("attention over an f32 cache equals float64 attention for every shape", "[attend]") {
   struct {
@@ -162,3 +160,5 @@ TEST_CASE("dense 16-bit codecs are exact up to their rounding", "[attend]") {
   CHECK(test::worst_error(s, test::feed(bf16, b, s, 1), 119, 1) < 2e-2);
   CHECK(a.report().page_bytes == b.report().page_bytes);
 }
+
+}  // namespace attend_test

@@ -13,9 +13,9 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace batch_test {
+
 const kv::model_shape small{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
-}
 
 TEST_CASE("a batch of steps is its steps one after the other", "[batch]") {
   laws::batch<kv::cpu, kv::cpu>(0, 20, kv::int4<>{});
@@ -121,3 +121,5 @@ TEST_CASE("steps whose recipe is chosen at run time go on as a batch", "[batch]"
   CHECK(a.positions(1, 1).size() == 20);
   CHECK(a.positions(1, 1) == twin.positions(1, 1));
 }
+
+}  // namespace batch_test

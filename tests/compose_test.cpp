@@ -10,7 +10,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace compose_test {
 
 /// A policy as a user writes it: keep even positions.
 struct even_positions {
@@ -25,8 +25,6 @@ struct even_positions {
   kv::protection protects(kv::row r) const { return r.age == 0 ? kv::protection::recent : kv::protection::none; }
   int budget() const { return rows; }
 };
-
-}  // namespace
 
 TEST_CASE("equal recipes in another order are the same type", "[compose]") {
   using a = kv::cache<kv::cpu, kv::h2o, kv::dense<float>>;
@@ -81,3 +79,5 @@ TEST_CASE("rows that the caller protects never leave", "[compose]") {
   CHECK(chat.rows(0, 0) == 3 + 12);  // the caller outranks the budget
   CHECK_THROWS_AS(chat.protect(5, 4), kv::shape_error);
 }
+
+}  // namespace compose_test

@@ -9,7 +9,7 @@
 
 #include "catch.hpp"
 
-namespace {
+namespace gpu_heap_test {
 
 constexpr std::size_t all = std::size_t{1} << 20;
 
@@ -18,8 +18,6 @@ struct room {
   std::byte* begin = static_cast<std::byte*>(std::aligned_alloc(4096, all + 4096)) + gpu::heap::granule;
   ~room() { std::free(begin - gpu::heap::granule); }
 };
-
-}  // namespace
 
 TEST_CASE("the heap gives all that it has, and again when it came back in any order", "[gpu]") {
   const room r;
@@ -76,3 +74,5 @@ TEST_CASE("what the heap has no room for is null", "[gpu]") {
   CHECK(heap.take(all, 4096) == nullptr);
   CHECK_FALSE(heap.has(r.begin + all));
 }
+
+}  // namespace gpu_heap_test

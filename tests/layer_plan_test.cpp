@@ -9,14 +9,12 @@
 namespace kv = tersekv;
 using Catch::Matchers::Contains;
 
-namespace {
+namespace layer_plan_test {
 std::string repeated(int n, const std::string& item) {
   std::string out;
   for (int i = 0; i < n; ++i) out += item;
   return out;
 }
-}  // namespace
-
 TEST_CASE("a layer map is printed as it was read", "[layer_plan]") {
   for (const std::string text : {"0", "0_6_6_6_6_6_6_7", "1_0", "0s_1s_2_2", "0_0_0_3_3_3_7_7",
                                  "0_1s_1s_3s_3s_3s_0_7s_7s_9s_9s_9s_12_13s_13s_15s_15s_15s_12_19s_19s_19s"})
@@ -124,3 +122,5 @@ TEST_CASE("a window belongs to the reader; a slot keeps what its widest reader s
   CHECK(kv::layer_plan::parse("1s_1s", 16).retained(0) == 16);
   CHECK(kv::layer_plan::parse("1_0s", 16).retained(0) == 16);
 }
+
+}  // namespace layer_plan_test

@@ -8,7 +8,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace memory_test {
 
 const kv::model_shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 32};
 
@@ -17,8 +17,6 @@ kv::cpu on(test::counting_resource& memory) {
   backend.memory = &memory;
   return backend;
 }
-
-}  // namespace
 
 TEST_CASE("after a trim a cache holds the kept rows and at most one page more per head", "[memory]") {
   test::counting_resource memory;
@@ -171,3 +169,5 @@ TEST_CASE("a report counts every open sequence, and pages as the pool holds them
   CHECK(r.bits_per_number > 16);
   CHECK(r.compression == Approx(static_cast<double>(r.full_bytes_f16) / static_cast<double>(r.bytes)));
 }
+
+}  // namespace memory_test

@@ -10,7 +10,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace number_test {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// The value of a half from its three fields.
@@ -21,8 +21,6 @@ double reference(std::uint16_t bits) {
 }
 std::uint16_t half_of(float x) { return kv::from_float<kv::half>(x).bits; }
 std::uint16_t bfloat_of(float x) { return kv::from_float<kv::bfloat16>(x).bits; }
-}  // namespace
-
 TEST_CASE("every half is read as its sign, exponent and fraction say, and written back", "[core]") {
   for (std::uint32_t u = 0; u < 65536; ++u) {
     const auto bits = static_cast<std::uint16_t>(u);
@@ -106,3 +104,5 @@ TEST_CASE("rows convert like single numbers, whatever their length", "[core]") {
     CHECK(wide[size] == 9.0f);
   }
 }
+
+}  // namespace number_test

@@ -9,7 +9,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace row_plan_test {
 
 /// Attention mass that the queries of tokens first .. first + n put on the rows at `positions`.
 std::vector<float> mass(const test::stream& s, int head, const std::vector<int>& positions, int first, int n) {
@@ -30,8 +30,6 @@ std::vector<float> mass(const test::stream& s, int head, const std::vector<int>&
     }
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("an engine that owns its memory keeps the rows that a cache keeps", "[row_plan]") {
   test::stream s({.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = 16}, 200, 1);
@@ -88,3 +86,5 @@ TEST_CASE("nothing moves while rows are within the budget or no trim is due", "[
     CHECK(trim.rows == (i % 3 == 0 ? 8 : 8 + i % 3));
   }
 }
+
+}  // namespace row_plan_test

@@ -10,9 +10,9 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace step_test {
+
 const kv::model_shape small{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 16};
-}
 
 TEST_CASE("a step destroyed without commit leaves the sequence as it was", "[step]") {
   test::stream s(small, 120, 1);
@@ -163,3 +163,5 @@ TEST_CASE("out of memory leaves the step whole, and freeing a sequence lets it c
   CHECK(chat.length() == 240);
   CHECK(test::worst_error(s, test::feed(cache, chat, s, 1), 240, 1) < 3e-3);
 }
+
+}  // namespace step_test

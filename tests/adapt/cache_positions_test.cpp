@@ -18,7 +18,7 @@ static_assert(kv::detail::needs<kv::fact::query_window, kv::cache_positions<kv::
 static_assert(kv::detail::provides<kv::fact::comparable_scores, kv::cache_positions<kv::snapkv>>);
 static_assert(!kv::composes<kv::cpu, streaming> && kv::composes<kv::cpu, streaming, kv::rope>);
 
-namespace {
+namespace cache_positions_test {
 
 const kv::model_shape shape{.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = 8};
 
@@ -53,8 +53,6 @@ std::vector<double> by_index(const test::stream& s, const kv::rope& rope, int t,
   turn(rope, q.data(), 8, static_cast<int>(rows.size()) - 1);
   return test::attention(q.data(), k, v, 8, 8, static_cast<double>(s.shape.scale));
 }
-
-}  // namespace
 
 TEST_CASE("an evictor with cache positions obeys the laws of eviction", "[adapt]") {
   laws::evictor(streaming{{.sinks = 3, .recent = 9}}, {}, kv::rope{});
@@ -138,3 +136,5 @@ TEST_CASE("a constant added to every position changes nothing", "[adapt]") {
     CHECK(test::relative_error(test::feed(cache, a, s, 1)[0].data(), test::feed(cache, b, far, 1)[0].data(), 32) <
           1e-4);
 }
+
+}  // namespace cache_positions_test

@@ -11,7 +11,7 @@
 namespace kv = tersekv;
 using laws::fold_case;
 
-namespace {
+namespace log_mass_test {
 
 /// Folds every leaver into the next row that stays: means of keys and values, weighed by the tokens rows stand for.
 struct mean_into_next {
@@ -62,8 +62,6 @@ double total_mass(const fold_case& c, const std::vector<int>& rows) {
   for (const int i : rows) sum += std::exp(static_cast<double>(c.bias[std::size_t(i)]));
   return sum;
 }
-
-}  // namespace
 
 TEST_CASE("log_mass keeps the laws of the policy it wraps", "[adapt]") {
   STATIC_REQUIRE(kv::merger<kv::log_mass<kv::d2o>>);
@@ -153,8 +151,6 @@ TEST_CASE("folding at once and one by one agree for means weighed by mass", "[ad
 }
 
 // ------------------------------------------------------------------------------------------------------- in a cache
-namespace {
-
 /// Tokens of four kinds: rows of one kind are identical. The last four of the first 32 are one of each.
 struct four_kinds : test::stream {
   explicit four_kinds(const kv::model_shape& shape) : test::stream(shape, 70) {
@@ -190,8 +186,6 @@ double error_after_two_trims(Ps... policies) {
   CHECK(sequence.rows(0, 0) == 10);  // trimmed at 32 and at 64
   return worst;
 }
-
-}  // namespace
 
 TEST_CASE("with log_mass a cache of four rows answers as the full one, when there are four kinds of rows", "[adapt]") {
   CHECK(error_after_two_trims(newest_four, kv::log_mass<kv::d2o>{}, kv::dense<float>{}) < 1e-5);
@@ -243,3 +237,5 @@ TEST_CASE("log_mass of a policy that rewrites values only still counts", "[adapt
   test::feed(cache, sequence, s, 1);
   CHECK(sequence.rows(0, 0) == 10);
 }
+
+}  // namespace log_mass_test

@@ -9,7 +9,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace through_test {
 /// Four channels with mean +-10 and deviation 2, the others with mean about 0.3 and deviation 1.
 std::vector<float> structured_keys(int rows, int dim, unsigned seed) {
   std::mt19937 engine(seed);
@@ -49,8 +49,6 @@ double key_error(const Codec& codec) {
   }
   return sum;
 }
-}  // namespace
-
 TEST_CASE("a transform keeps the storage laws of the codec behind it", "[adapt]") {
   for (const int dim : {8, 64, 96, 128}) {
     laws::keeps_its_storage_laws(kv::through<kv::hadamard, kv::int4<>>{}.for_keys(), dim);
@@ -120,3 +118,5 @@ TEST_CASE("a transform refuses dimensions that it or its codec cannot take", "[a
   CHECK_THROWS_WITH(spans.for_keys().check(576),
                     "tersekv::through: the head dimension is 576, but at most 512 with groups of 64 rows");
 }
+
+}  // namespace through_test

@@ -16,7 +16,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace cpu_test {
 
 /// All tokens but the last `left`, without attending.
 template <class Cache, class Sequence>
@@ -64,8 +64,6 @@ void same_for_any_threads(const test::stream& s, int past, int items, const Poli
     CHECK(most == items);
   }
 }
-
-}  // namespace
 
 TEST_CASE("one head of one long sequence is work for many threads, with the same bits for any number", "[backend]") {
   for (const int kv_heads : {1, 2}) {
@@ -145,3 +143,5 @@ TEST_CASE("attending allocates nothing once it has been done", "[backend]") {
   step.attend(0, s.queries(0, t - 99, 100), all);
   CHECK(test::news == before);
 }
+
+}  // namespace cpu_test

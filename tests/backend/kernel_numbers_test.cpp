@@ -8,7 +8,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace kernel_numbers_test {
 
 /// A codec as a user writes it, which no kernel knows: the upper half of every float, channel by channel.
 struct upper_halves_format {
@@ -37,8 +37,6 @@ struct upper_halves {
   value_format for_values() const { return {}; }
 };
 
-}  // namespace
-
 TEST_CASE("kernels over numbers of 16 and 32 bits are exact up to float rounding", "[backend]") {
   promises::keeps_all(test::named<kv::dense<float>>("f32"));
   promises::keeps_all(test::briefly<kv::dense<kv::bfloat16>>("bf16"));
@@ -48,3 +46,5 @@ TEST_CASE("a format without a kernel is decoded, with the same result", "[backen
   promises::keeps_all(test::briefly<kv::int4<32, kv::layout::rows>>("int4<32> in rows"));
   promises::keeps_all(test::briefly<kv::affine<4, 16>>("affine<4, 16>"));  // groups that no step of quads fills
 }
+
+}  // namespace kernel_numbers_test

@@ -25,6 +25,7 @@
 #include <tersekv/read/read_all.hpp>
 
 #include "catch.hpp"
+#include "index.hpp"
 
 namespace test {
 
@@ -37,7 +38,6 @@ inline unsigned fresh_seed() {
   return std::random_device{}();
 }
 
-inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 inline std::size_t cells(int rows, int dim) { return at(rows) * at(dim); }
 
 // ---------------------------------------------------------------------------------------------------------- kernels

@@ -15,7 +15,7 @@ namespace kv = tersekv;
 using kv::detail::each;
 using simd = kv::detail::simd;
 
-namespace {
+namespace simd_test {
 
 constexpr int W = simd::lanes;
 constexpr auto lanes = static_cast<std::size_t>(W);
@@ -153,8 +153,6 @@ void joins(random_numbers& random) {
   for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(static_cast<int>(got[i]) == (low[i] | high[i] << Low));
 }
 
-}  // namespace
-
 TEST_CASE("this program runs the instructions that it was compiled for", "[backend]") {
 #if defined(TERSEKV_EXPECTED_ISA)
   CHECK(std::string(kv::detail::isa_name) == TERSEKV_EXPECTED_ISA);
@@ -286,3 +284,5 @@ TEST_CASE("sums of codes times narrow factors are exact", "[backend]") {
 TEST_CASE("sums of codes times wide factors are exact", "[backend]") {
   for (const int bits : {2, 3, 4, 5, 6, 7, 8}) multiplies_codes<simd::wide>(bits);
 }
+
+}  // namespace simd_test

@@ -8,7 +8,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace ada_test {
 
 using numbers = std::vector<std::vector<float>>;
 
@@ -33,8 +33,6 @@ std::vector<int> allocated(const kv::ada& budget, int rows, const numbers& score
   budget.allocate(request, out);
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("ada obeys the laws of budgets", "[budget]") {
   for (const float floor : {0.0f, 0.2f, 0.7f, 1.0f}) laws::budgeter(kv::ada{floor}, false);
@@ -135,3 +133,5 @@ TEST_CASE("ada refuses floors outside 0 to 1", "[budget]") {
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{}, kv::ada{floor}),
                     kv::shape_error);
 }
+
+}  // namespace ada_test

@@ -8,7 +8,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace pyramid_test {
 
 std::vector<int> rows(const kv::pyramid& budget, int mean, int window, int seen, int slots) {
   std::vector<int> out;
@@ -16,8 +16,6 @@ std::vector<int> rows(const kv::pyramid& budget, int mean, int window, int seen,
   return out;
 }
 int sum(const std::vector<int>& x) { return std::accumulate(x.begin(), x.end(), 0); }
-
-}  // namespace
 
 TEST_CASE("pyramid obeys the laws of budgets", "[budget]") {
   laws::budgeter(kv::pyramid{}, true);
@@ -112,3 +110,5 @@ TEST_CASE("pyramid refuses a shape without a base", "[budget]") {
                                  kv::h2o{.heavy = 10, .recent = 6}, kv::pyramid{.beta = 0}),
                   kv::shape_error);
 }
+
+}  // namespace pyramid_test

@@ -10,7 +10,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace ggml_test {
 /// Codes are found with d, decoded with f16(d).
 auto block_bound(double levels, double steps) {
   return [=](const std::vector<float>& x, int dim, int r, int c) {
@@ -35,8 +35,6 @@ std::vector<float> join(const std::vector<float>& a, const std::vector<float>& b
   out.insert(out.end(), b.begin(), b.end());
   return out;
 }
-}  // namespace
-
 TEST_CASE("q8_0 keeps the laws of formats within half a step", "[codec]") {
   for (const int dim : {32, 64, 96, 128}) {
     laws::packs_well(kv::q8_0{}, dim, block_bound(127, 0.5));
@@ -139,3 +137,5 @@ TEST_CASE("the blocks say which head dimensions fit", "[codec]") {
   CHECK_THROWS_AS(kv::q4_0{}.for_keys().check(8), kv::shape_error);
   CHECK_THROWS_AS(q4_rows{}.for_keys().check(8), kv::shape_error);
 }
+
+}  // namespace ggml_test

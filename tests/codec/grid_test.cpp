@@ -10,15 +10,13 @@
 namespace kv = tersekv;
 namespace grid = tersekv::grid;
 
-namespace {
+namespace grid_test {
 template <class Grid>
 float through(float x, float smallest, float largest) {
   const grid::scale s = Grid::fit(smallest, largest);
   const float step = kv::to_float(s.step), low = kv::to_float(s.low);
   return Grid::value(Grid::code(x, low, grid::inverse(step)), step, low);
 }
-}  // namespace
-
 TEST_CASE("numbers that lie on the grid return unchanged", "[codec]") {
   for (int u = 0; u < 4; ++u)
     CHECK(through<grid::affine<2>>(static_cast<float>(u) * 0.5f - 1, -1.0f, 0.5f) == static_cast<float>(u) * 0.5f - 1);
@@ -118,3 +116,5 @@ TEST_CASE("packed words are those of the published kernels", "[codec]") {
   kv::detail::pack_codes<4>(codes, 8, reinterpret_cast<std::byte*>(&word));
   CHECK(word == 0x76543210u);
 }
+
+}  // namespace grid_test

@@ -8,10 +8,10 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace kivi_test {
+
 template <int Bits, int Group = 32>
 using in_rows = kv::kivi<Bits, Group, 128, kv::reopened, kv::layout::rows>;
-}
 
 TEMPLATE_TEST_CASE_SIG("kivi stays within half a step, per channel for keys and per row for values", "[codec]",
                        ((int Bits, int Group), Bits, Group), (2, 32), (2, 64), (3, 32), (4, 32), (4, 8), (8, 32)) {
@@ -86,3 +86,5 @@ TEST_CASE("kivi says which head dimensions fit", "[codec]") {
   CHECK_THROWS_WITH(kv::kivi<2>{}.for_values().check(80),
                     "tersekv::kivi: the head dimension is 80, but must be a multiple of 32");
 }
+
+}  // namespace kivi_test

@@ -15,7 +15,7 @@
 namespace kv = tersekv;
 namespace layout = tersekv::layout;
 
-namespace {
+namespace layout_test {
 
 using row_codes = std::vector<std::uint8_t>;
 
@@ -70,8 +70,6 @@ void decodes_alike(const Rows& rows, const Quads& quads, int dim) {
   decode_alike(rows.for_keys(), quads.for_keys(), dim);
   decode_alike(rows.for_values(), quads.for_values(), dim);
 }
-
-}  // namespace
 
 TEMPLATE_TEST_CASE_SIG("codes come back from every layout, and no other row moves", "[codec]", ((int Bits), Bits), 2, 3,
                        4, 5, 6, 7, 8) {
@@ -152,3 +150,5 @@ TEST_CASE("quads write codes that count from zero, and scales group by group", "
   CHECK(tile[5] == std::byte{128});
   CHECK(tile[2 * 64 + 4] == std::byte{1});  // row 1, channel 8: -127 + 128
 }
+
+}  // namespace layout_test

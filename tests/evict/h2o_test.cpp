@@ -6,7 +6,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace h2o_test {
 
 /// Query [4] whose attention over unit keys e_0 .. e_3 is proportional to p (scale 1).
 std::vector<float> looking(std::initializer_list<float> p) {
@@ -15,8 +15,6 @@ std::vector<float> looking(std::initializer_list<float> p) {
   for (const float x : p) q[c++] = x > 0 ? std::log(x) : -100.0f;
   return q;
 }
-
-}  // namespace
 
 TEST_CASE("h2o obeys the laws of eviction", "[evict]") { laws::evictor(kv::h2o{.heavy = 7, .recent = 5}); }
 
@@ -106,8 +104,6 @@ TEST_CASE("attention mass sums to the number of queries until a row leaves", "[e
   }
 }
 
-namespace {
-
 /// What h2o has added up for every head of a cache of many rows after some tokens, and the outputs; the cache's report.
 struct masses {
   std::vector<std::vector<float>> of_head = std::vector<std::vector<float>>(6);
@@ -137,8 +133,6 @@ masses add_up(const kv::cpu& backend) {
   sums.report = cache.report();
   return sums;
 }
-
-}  // namespace
 
 TEST_CASE("attention mass is the same bits for any threads, and heads take turns with its memory", "[evict]") {
   const masses alone = add_up({});
@@ -190,3 +184,5 @@ TEST_CASE("h2o refuses sizes that keep nothing", "[evict]") {
        {kv::h2o{.heavy = -1, .recent = 5}, kv::h2o{.heavy = 5, .recent = -1}, kv::h2o{.heavy = 0, .recent = 0}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }
+
+}  // namespace h2o_test

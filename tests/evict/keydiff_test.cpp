@@ -6,7 +6,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace keydiff_test {
 
 std::vector<float> scored(const std::vector<float>& keys, int dim) {
   std::vector<float> out(keys.size() / static_cast<std::size_t>(dim));
@@ -15,8 +15,6 @@ std::vector<float> scored(const std::vector<float>& keys, int dim) {
   kv::keydiff{}.score(head, out);
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("keydiff obeys the laws of eviction", "[evict]") { laws::evictor(kv::keydiff{.rows = 12, .recent = 3}); }
 
@@ -78,3 +76,5 @@ TEST_CASE("keydiff refuses sizes that cannot work", "[evict]") {
        {kv::keydiff{.rows = 0, .recent = 0}, kv::keydiff{.rows = 4, .recent = 5}, kv::keydiff{.recent = -1}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }
+
+}  // namespace keydiff_test

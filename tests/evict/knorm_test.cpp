@@ -8,7 +8,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace knorm_test {
 
 const kv::model_shape shape{.layers = 1, .query_heads = 1, .kv_heads = 1, .head_dim = 2};
 
@@ -21,8 +21,6 @@ std::vector<int> kept_of(std::vector<float> keys, const kv::knorm& policy) {
   test::feed(cache, chat, s, tokens);
   return chat.positions(0, 0);
 }
-
-}  // namespace
 
 TEST_CASE("knorm obeys the laws of eviction", "[evict]") { laws::evictor(kv::knorm{.rows = 12, .recent = 3}); }
 
@@ -66,3 +64,5 @@ TEST_CASE("knorm refuses sizes that cannot work", "[evict]") {
        {kv::knorm{.rows = 0, .recent = 0}, kv::knorm{.rows = 4, .recent = 5}, kv::knorm{.recent = -1}})
     CHECK_THROWS_AS(kv::make_cache(shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }
+
+}  // namespace knorm_test

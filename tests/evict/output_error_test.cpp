@@ -9,7 +9,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace output_error_test {
 
 /// The largest share of the bound that a decoded token uses, over its query heads; checks that none exceeds it.
 template <class Policy>
@@ -50,11 +50,11 @@ double worst_share(const Policy& policy, unsigned seed) {
   return worst;
 }
 
-}  // namespace
-
 TEST_CASE("the error of the output is bounded by the attention that left", "[evict]") {
   for (unsigned seed = 1; seed <= 5; ++seed) {
     CHECK(worst_share(kv::h2o{.heavy = 20, .recent = 20}, seed) > 0.01);  // rows did leave
     CHECK(worst_share(kv::random_eviction{.rows = 40, .recent = 4}, seed) > 0.01);
   }
 }
+
+}  // namespace output_error_test

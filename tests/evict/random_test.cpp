@@ -6,7 +6,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace random_test {
 
 std::vector<float> draws(const kv::random_eviction& policy, int slot, int head, int n) {
   std::vector<int> position;
@@ -17,8 +17,6 @@ std::vector<float> draws(const kv::random_eviction& policy, int slot, int head, 
   policy.score(view, out);
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("random eviction obeys the laws of eviction", "[evict]") {
   laws::evictor(kv::random_eviction{.rows = 12, .recent = 3}, {.heads_are_alike = false});
@@ -58,3 +56,5 @@ TEST_CASE("random eviction refuses sizes that cannot work", "[evict]") {
                             kv::random_eviction{.recent = -1}})
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
 }
+
+}  // namespace random_test

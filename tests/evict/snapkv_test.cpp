@@ -6,7 +6,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace snapkv_test {
 
 /// Scores of rows that received `mass`, the newest `window` of them being the window.
 std::vector<float> scored(const kv::snapkv& policy, const std::vector<float>& mass) {
@@ -18,8 +18,6 @@ std::vector<float> scored(const kv::snapkv& policy, const std::vector<float>& ma
   policy.score(head, out);
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("snapkv obeys the laws of eviction", "[evict]") {
   laws::evictor(kv::snapkv{.rows = 12, .window = 5, .kernel = 3});
@@ -110,3 +108,5 @@ TEST_CASE("snapkv refuses windows and kernels that cannot work", "[evict]") {
     CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, wrong), kv::shape_error);
   CHECK_NOTHROW(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::snapkv{.rows = 33}));
 }
+
+}  // namespace snapkv_test

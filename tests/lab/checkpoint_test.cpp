@@ -11,7 +11,7 @@
 
 #include "catch.hpp"
 
-namespace {
+namespace checkpoint_test {
 
 namespace fs = std::filesystem;
 
@@ -42,8 +42,6 @@ std::string sentence(const std::string& bytes) {
   }
   return "";
 }
-
-}  // namespace
 
 TEST_CASE("a whole checkpoint loads with the dimensions of its header", "[lab]") {
   const lab::model m = lab::load_model(write(legacy()));
@@ -85,3 +83,5 @@ TEST_CASE("no mutation of a header crashes, hangs or allocates beyond the file",
     }
   }
 }
+
+}  // namespace checkpoint_test

@@ -17,7 +17,7 @@
 
 #include "catch.hpp"
 
-namespace {
+namespace runner_test {
 
 namespace kv = tersekv;
 namespace fs = std::filesystem;
@@ -54,8 +54,6 @@ double mean_loss(const lab::model& model, const std::vector<int>& tokens, const 
   }
   return sum / static_cast<double>(tokens.size() - 1);
 }
-
-}  // namespace
 
 TEST_CASE("the shipped model gives its golden logits, as one prompt and token by token", "[lab]") {
   std::ifstream in(examples / "models" / "golden.json");
@@ -100,3 +98,5 @@ TEST_CASE("checkpoints beside the project have their published perplexities", "[
   CHECK(r[0].score.perplexity_all == Approx(2.855).epsilon(0.002));
   CHECK(r[1].score.perplexity == Approx(r[0].score.perplexity).epsilon(0.005));
 }
+
+}  // namespace runner_test

@@ -8,7 +8,7 @@ using laws::fold_case;
 
 static_assert(kv::merger<kv::d2o>);
 
-namespace {
+namespace d2o_test {
 
 constexpr int dim = 4;
 
@@ -30,8 +30,6 @@ fold_case around_one(const std::vector<float>& u) {
 double total_weight(const fold_case& c) {  // values of all rows are one: what comes out is the sum of the weights
   return static_cast<double>(c.values[0]);
 }
-
-}  // namespace
 
 TEST_CASE("d2o keeps the laws of mergers", "[merge]") { laws::merger(kv::d2o{}); }
 TEST_CASE("the rule of d2o's code keeps the laws of mergers", "[merge]") {
@@ -179,3 +177,5 @@ TEST_CASE("d2o can be told to use sinks, and not to use recent rows", "[merge]")
   kept.fold(kv::d2o{.into_recent = false}, {-1, true});
   CHECK(kept.changed[0] == 0);
 }
+
+}  // namespace d2o_test

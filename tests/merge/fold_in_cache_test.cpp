@@ -11,7 +11,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace fold_in_cache_test {
 
 const kv::model_shape one_head{.layers = 1, .query_heads = 2, .kv_heads = 1, .head_dim = 8};
 const kv::h2o small{.heavy = 6, .recent = 4};
@@ -23,8 +23,6 @@ std::vector<std::vector<std::vector<float>>> run_all(const Cache& cache, Sequenc
   while (sequence.length() < s.tokens) out.push_back(test::feed(cache, sequence, s, 1));
   return out;
 }
-
-}  // namespace
 
 TEST_CASE("what a merge policy writes is stored, and all other rows stay bit-identical", "[merge]") {
   test::stream s(one_head, 40);
@@ -194,3 +192,5 @@ TEST_CASE("folding into pages that a fork shares leaves the fork's rows alone", 
   for (int i = 0; i < 30; ++i) REQUIRE(test::feed(cache, chat, s, 1) == test::feed(cache, twin, s, 1));
   CHECK(test::feed(cache, fork, s, 1) == test::feed(cache, chat, s, 1));  // the same history, reached apart
 }
+
+}  // namespace fold_in_cache_test

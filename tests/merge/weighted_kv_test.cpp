@@ -8,7 +8,7 @@ using laws::fold_case;
 
 static_assert(kv::merger<kv::weighted_kv>);
 
-namespace {
+namespace weighted_kv_test {
 
 /// state of row i: average attention a over `queries` queries
 void attention(fold_case& c, int i, float a, float queries = 10) {
@@ -18,8 +18,6 @@ void attention(fold_case& c, int i, float a, float queries = 10) {
 float average(const fold_case& c, int i) {
   return c.state[static_cast<std::size_t>(2 * i)] / c.state[static_cast<std::size_t>(2 * i + 1)];
 }
-
-}  // namespace
 
 TEST_CASE("weighted_kv keeps the laws of mergers", "[merge]") { laws::merger(kv::weighted_kv{}); }
 
@@ -100,3 +98,5 @@ TEST_CASE("weighted_kv skips rows that cannot be rewritten", "[merge]") {
   c.fold(kv::weighted_kv{});
   CHECK((c.changed == std::vector<unsigned char>{0, 0, 1, 0}));
 }
+
+}  // namespace weighted_kv_test

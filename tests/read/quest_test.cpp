@@ -18,7 +18,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace quest_test {
 
 struct summary {
   alignas(16) std::array<std::byte, 4096> bytes{};
@@ -76,8 +76,6 @@ struct summarized_head {
   kv::head_rows<format_type, 0, false> head{memory};
   unsigned seed = 0;
 };
-
-}  // namespace
 
 TEST_CASE("a page's bound is the product with its most attractive corner", "[read]") {
   CHECK(bound({2, -1}, of({1, -2, 3, 0}, 2)) == 8);
@@ -304,3 +302,5 @@ TEST_CASE("summaries are counted where the report counts page lists", "[read]") 
 TEST_CASE("quest refuses to read nothing", "[read]") {
   CHECK_THROWS_AS(kv::make_cache(golden::shape, kv::cpu{}, kv::dense<float>{}, kv::quest{.rows = 0}), kv::shape_error);
 }
+
+}  // namespace quest_test

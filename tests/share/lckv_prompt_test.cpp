@@ -10,7 +10,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace lckv_prompt_test {
 
 constexpr int layers = 8, tokens = 24;
 
@@ -24,8 +24,6 @@ struct fixture {
 std::function<bool(int)> passes(int wanted) {
   return [wanted](int pass) { return pass == wanted; };
 }
-
-}  // namespace
 
 TEST_CASE_METHOD(fixture, "k passes make the first k tokens exact, and no others", "[share]") {
   auto cache = kv::make_cache(m.shape, kv::cpu{}, map, kv::dense<float>{});
@@ -215,3 +213,5 @@ TEST_CASE("layers of a condensed cache with evicted rows read exactly the rows t
       }
   }
 }
+
+}  // namespace lckv_prompt_test

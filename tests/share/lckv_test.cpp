@@ -7,7 +7,7 @@
 namespace kv = tersekv;
 using Catch::Matchers::Contains;
 
-namespace {
+namespace lckv_test {
 
 constexpr int layers = 8, tokens = 24;
 
@@ -52,8 +52,6 @@ void agree(kv::masked_diagonal diagonal) {
   for (std::size_t t = tokens; t < tokens + 3; ++t)
     CHECK(test::distance(test::feed_model(m, cache, sequence, {longer[t]}).hidden[0], continued.hidden[t]) < 1e-5);
 }
-
-}  // namespace
 
 TEST_CASE("lckv maps the layers as in the paper", "[share]") {
   CHECK(kv::lckv<2>{}.plan(8).text() == "0_6_6_6_6_6_6_7");
@@ -138,3 +136,5 @@ TEST_CASE("a map that shares nothing is the standard cache, bit for bit", "[shar
   CHECK((test::decode_all(m, rounded, prompt) != want));  // so that the test can fail
   CHECK(test::distance(test::decode_all(m, lckv_cache<4>(m, kv::masked_diagonal::everywhere), prompt), want) > 0.01);
 }
+
+}  // namespace lckv_test

@@ -8,7 +8,7 @@
 
 using namespace tersekv::detail;
 
-namespace {
+namespace banks_test {
 
 struct arguments {
   unsigned stride;  // between lanes, in elements
@@ -28,8 +28,6 @@ double conflicts(unsigned stride) {
   CHECK(simt::counted().phases == sizeof(T) / 4);
   return static_cast<double>(simt::counted().wavefronts) / static_cast<double>(simt::counted().phases);
 }
-
-}  // namespace
 
 TEST_CASE("the meter counts conflicts of banks", "[simt]") {
   CHECK(conflicts<float>(0) == 1);  // one word for all
@@ -52,3 +50,5 @@ TEST_CASE("the sample kernels have no conflicts", "[simt]") {
   CHECK(samples::sum_is_right(5000, 2));
   CHECK(simt::counted().wavefronts == simt::counted().phases);
 }
+
+}  // namespace banks_test

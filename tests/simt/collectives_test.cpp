@@ -11,7 +11,7 @@
 
 using namespace tersekv::detail;
 
-namespace {
+namespace collectives_test {
 
 struct arguments {
   int* out;  // [values, 32]
@@ -65,8 +65,6 @@ __global__ void who_am_i(place_arguments a) {
   store(a.out + block * threads + thread, block * 1000 + thread);
 }
 
-}  // namespace
-
 TEST_CASE("collectives of a warp give each lane its answer", "[simt]") {
   for (const simt::options& schedule : simt::schedules) {
     const simt::with settings(schedule);
@@ -111,3 +109,5 @@ TEST_CASE("threads and blocks have their indices in all three dimensions", "[sim
   for (unsigned i = 0; i < got.size(); ++i) wrong += got[i] != i / 24 * 1000 + i % 24;
   CHECK(wrong == 0);
 }
+
+}  // namespace collectives_test

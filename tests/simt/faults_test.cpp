@@ -13,7 +13,7 @@
 
 using namespace tersekv::detail;
 
-namespace {
+namespace faults_test {
 
 struct arguments {
   float* data = nullptr;
@@ -83,8 +83,6 @@ __global__ void reads_unwritten_shared_memory(arguments a) {
   a.data[blockIdx.x] = two_regions::get<1>()[5];
   two_regions::get<1>()[5] = 1.0f;
 }
-}  // namespace
-
 TEST_CASE("a barrier that not all threads reach is a fault with a report", "[simt]") {
   for (const simt::options& schedule : simt::schedules) {
     const simt::with settings(schedule);
@@ -132,7 +130,6 @@ TEST_CASE("shared memory is NaN before it is written, in every block anew", "[si
 }
 
 #if defined(SIMT_ASAN)
-namespace {
 __global__ void looks_at_red_zones(arguments a) {
   float* first = two_regions::get<0>();
   const auto forbidden = [](float* p) { return __asan_address_is_poisoned(p) ? 1.0f : 0.0f; };
@@ -141,11 +138,11 @@ __global__ void looks_at_red_zones(arguments a) {
   a.data[2] = forbidden(two_regions::get<1>() + 63);
   a.data[3] = forbidden(two_regions::get<1>() + 64);
 }
-}  // namespace
-
 TEST_CASE("AddressSanitizer knows where each region of shared memory ends", "[simt]") {
   const simt::buffer<float> data(4, 9.0f);
   expect(looks_at_red_zones, 1, {"nothing found"}, data.data());
   CHECK(data.host() == std::vector<float>{0, 1, 0, 1});
 }
 #endif
+
+}  // namespace faults_test

@@ -13,7 +13,7 @@
 
 using namespace tersekv::detail;
 
-namespace {
+namespace matrix_test {
 
 // a [16, 16] and b [16, 8] of 16-bit numbers, c [16, 8]; fragments are filled by the definition of the PTX manual.
 struct mma_arguments {
@@ -72,8 +72,6 @@ __global__ void load_and_transpose(block_arguments p) {
   }
 }
 
-}  // namespace
-
 TEST_CASE("tensor cores multiply as loops do, half and bfloat16", "[simt]") {
   std::mt19937 engine(3);
   std::normal_distribution<float> normal;
@@ -125,3 +123,5 @@ TEST_CASE("blocks are loaded as they are and transposed", "[simt]") {
   CHECK(transposed.host() == turned);
   CHECK(moved.host() == turned);
 }
+
+}  // namespace matrix_test

@@ -12,7 +12,7 @@
 
 using namespace tersekv::detail;
 
-namespace {
+namespace numbers_test {
 
 bool same(float x, float y) { return x == y ? std::signbit(x) == std::signbit(y) : std::isnan(x) && std::isnan(y); }
 
@@ -77,8 +77,6 @@ std::uint32_t pair(float low, float high) {
   return tersekv::from_float<Number>(low).bits | std::uint32_t{tersekv::from_float<Number>(high).bits} << 16;
 }
 
-}  // namespace
-
 TEST_CASE("each of the 65536 halves and bfloat16s becomes its float and comes back", "[simt]") {
   const simt::buffer<float> floats(2 * 65536, 0.0f);
   const simt::buffer<std::uint16_t> half(65536, std::uint16_t{0}), bfloat(65536, std::uint16_t{0});
@@ -142,3 +140,5 @@ TEST_CASE("operations on bits", "[simt]") {
   CHECK(words.host() == std::vector<std::uint32_t>{0x33221100, 0x55441100, 0x00000077, 0x11774466, 0xf0f0, 0xff0f,
                                                    10 + 3 - 4 + 10 - 12, 512});
 }
+
+}  // namespace numbers_test

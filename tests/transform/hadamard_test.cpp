@@ -9,7 +9,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace hadamard_test {
 double dot(const std::vector<float>& a, const std::vector<float>& b) {
   return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
@@ -22,8 +22,6 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 float sylvester(int n, int i, int j) {
   return (std::popcount(static_cast<unsigned>(i & j)) % 2 == 0 ? 1.0f : -1.0f) / std::sqrt(static_cast<float>(n));
 }
-}  // namespace
-
 TEST_CASE("hadamard is block-diagonal, of the largest power of two that divides the dimension", "[transform]") {
   CHECK(kv::hadamard::block(128) == 128);
   CHECK(kv::hadamard::block(96) == 32);
@@ -102,3 +100,5 @@ TEST_CASE("hadamard says which head dimensions fit", "[transform]") {
                     "tersekv::hadamard: the head dimension is 36, but must be a multiple of 8");
   CHECK_NOTHROW(kv::hadamard{}.check(40));
 }
+
+}  // namespace hadamard_test

@@ -6,7 +6,7 @@
 
 using namespace test;
 
-namespace {
+namespace apply_batch_test {
 
 constexpr int sequences = 2, slots = 3, kv_heads = 2, dim = 16, most = 64, columns = 2;
 constexpr int heads = sequences * slots * kv_heads;
@@ -28,8 +28,6 @@ struct batch_memory {
           {a.page, a.position, a.state, nullptr, a.dense[0], a.dense[1], a.dense[2], a.dense[3], 0, 0, 0, 0});
   }
 };
-
-}  // namespace
 
 TEST_CASE("a batch of sequences in one launch is each head alone", "[apply]") {
   const page_type page({}, {}, dim, dim);
@@ -85,3 +83,5 @@ TEST_CASE("a batch of sequences in one launch is each head alone", "[apply]") {
       REQUIRE(std::memcmp(x.page[p], y.page[p], page.bytes() - kd::page_header) == 0);
   }
 }
+
+}  // namespace apply_batch_test

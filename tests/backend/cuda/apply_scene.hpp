@@ -14,13 +14,12 @@
 #include <tersekv/head_rows.hpp>
 
 #include "backend/cuda/same_head.hpp"
+#include "index.hpp"
 
 namespace test {
 
 namespace kv = tersekv;
 namespace kd = tersekv::detail;
-
-inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 /// Device pages for all heads of a test; the host's memory is the device's.
 class device_pages {

@@ -8,7 +8,7 @@
 
 using namespace test;
 
-namespace {
+namespace apply_test {
 
 /// What a test of commits varies.
 struct story {
@@ -83,8 +83,6 @@ void same_rows(const story& s, const Codec& codec = {}) {
   }
 }
 
-}  // namespace
-
 TEST_CASE("rows enter as on the CPU", "[apply]") {
   same_rows<kv::int4<>>({});
   same_rows<kv::dense<kv::half>, 2>({.dim = 17});
@@ -121,3 +119,5 @@ TEST_CASE("rows that do not fit in shared memory", "[apply]") {
   same_rows<kv::kivi<2, 64, 0>, 1>({.leaves = 0.5, .dim = 192, .commits = 4});
   same_rows<kv::dense<float>, 1>({.leaves = 0.5, .dim = 280, .commits = 4});
 }
+
+}  // namespace apply_test

@@ -14,13 +14,12 @@
 #include <tersekv/read/read_all.hpp>
 
 #include "catch.hpp"
+#include "index.hpp"
 
 namespace test {
 
 namespace kv = tersekv;
 namespace kd = tersekv::detail;
-
-inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 /// Rows of a head by kind. `dead`: every dead-th packed row; 0 = none.
 struct parts {

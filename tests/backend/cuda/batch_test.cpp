@@ -14,9 +14,9 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace batch_test {
+
 constexpr int tokens = simt::address_sanitizer ? 2 : 8;
-}
 
 TEST_CASE("a batch on a device is its steps one after the other", "[cuda]") {
   laws::batch<kv::cuda, kv::cuda>(1e-5, tokens, kv::int4<>{});
@@ -32,8 +32,6 @@ TEST_CASE("windows of queries of some sequences of a batch", "[cuda]") {
 TEST_CASE("a batch on a device is the CPU's", "[cuda]") {
   laws::batch<kv::cuda, kv::cpu>(2e-2, tokens, kv::yoco{.window = 30}, kv::h2o{.heavy = 16, .recent = 8}, kv::int8<>{});
 }
-
-namespace {
 
 const kv::model_shape small{.layers = 2, .query_heads = 2, .kv_heads = 2, .head_dim = 16};
 
@@ -104,8 +102,6 @@ int refuse_each(Ps... policies) {
     ++thrown;
   }
 }
-
-}  // namespace
 
 TEST_CASE("a batch that is refused memory has changed no sequence and may be tried again", "[cuda]") {
   CHECK(refuse_each(kv::h2o{.heavy = 30, .recent = 20}, kv::int8<>{}) > (simt::address_sanitizer ? 0 : 4));
@@ -185,3 +181,5 @@ TEST_CASE("wrong batches are refused on a device as well", "[cuda]") {
   }
   for (const auto& chat : chats) CHECK(chat.length() == 2);
 }
+
+}  // namespace batch_test

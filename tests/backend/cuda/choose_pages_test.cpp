@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "index.hpp"
 #include "simt/schedules.hpp"
 
 #include <tersekv/backend/cpu/decode.hpp>
@@ -14,10 +15,10 @@
 namespace kv = tersekv;
 using namespace tersekv::detail;
 
-namespace {
+namespace choose_pages_test {
 
 using page_type = kv::page_format<kv::dense<kv::half>, kv::quest>;
-constexpr std::size_t at(int i) { return static_cast<std::size_t>(i); }
+using test::at;
 
 /// What the CPU's choice reads of a head.
 struct host_head {
@@ -80,8 +81,6 @@ void same_choice(int dim, int group, int rows, unsigned seed, float spread = 1) 
     }
 }
 
-}  // namespace
-
 TEST_CASE("kernels choose the pages that the CPU chooses", "[cuda]") {
   for (const auto& options : simt::schedules) {
     const simt::with settings(options);
@@ -93,3 +92,5 @@ TEST_CASE("kernels choose the pages that the CPU chooses", "[cuda]") {
     same_choice(1024, 6, 64, ++seed, 1e4f);
   }
 }
+
+}  // namespace choose_pages_test

@@ -10,12 +10,12 @@
 #include <tersekv/backend/cuda/commit.hpp>
 #include <tersekv/detail/stated_needs.hpp>
 
+#include "index.hpp"
+
 namespace test {
 
 namespace kv = tersekv;
 using std::size_t;
-
-constexpr size_t at(int i) { return static_cast<size_t>(i); }
 
 inline std::vector<float> normal_numbers(size_t n, unsigned seed) {
   std::mt19937 engine(seed);

@@ -15,13 +15,12 @@
 #include <tersekv/read/read_all.hpp>
 
 #include "catch.hpp"
+#include "index.hpp"
 
 namespace test {
 
 namespace kv = tersekv;
 namespace kd = tersekv::detail;
-
-inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 enum class kind { gaussian, heavy_tails, channel_means, far_values, logits_of_eighty, sink, tiny };
 

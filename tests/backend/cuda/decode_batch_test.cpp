@@ -5,6 +5,8 @@
 
 #include "simt/schedules.hpp"
 
+namespace decode_batch_test {
+
 using namespace test;
 
 TEST_CASE("a batch of ragged sequences, in any order of threads", "[cuda][decode]") {
@@ -32,3 +34,5 @@ TEST_CASE("rings turn in long splits", "[cuda][decode]") {
     agrees(batch);
   }
 }
+
+}  // namespace decode_batch_test

@@ -2,6 +2,8 @@
 // Decode attention over lists of pages, and what it leaves for policies.
 #include "backend/cuda/decode_batch.hpp"
 
+namespace decode_mass_test {
+
 using namespace test;
 
 TEST_CASE("lists of pages, and attention mass", "[cuda][decode]") {
@@ -37,3 +39,5 @@ TEST_CASE("lists of pages, and attention mass", "[cuda][decode]") {
       }
   }
 }
+
+}  // namespace decode_mass_test

@@ -5,7 +5,7 @@
 
 using namespace test;
 
-namespace {
+namespace decode_rows_test {
 
 void agrees(const batch_shape& shape, const std::vector<std::vector<head_shape>>& heads) {
   batch4 batch(shape, heads, 5);
@@ -14,8 +14,6 @@ void agrees(const batch_shape& shape, const std::vector<std::vector<head_shape>>
   test::agrees(batch);
 }
 std::vector<std::vector<head_shape>> one(const head_shape& h) { return {{h}}; }
-
-}  // namespace
 
 TEST_CASE("any number of rows", "[cuda][decode]") {
   for (const int packed : {0, 1, 31, 32, 33, 64, 1000})
@@ -59,3 +57,5 @@ TEST_CASE("hidden rows and biases", "[cuda][decode]") {
       agrees({.key_dim = 64, .value_dim = 64, .kv_heads = 1, .tokens = 2, .window = window},
              one({.sinks = 4, .packed = 170, .window = 20, .dead_every = dead, .biased = dead > 0}));
 }
+
+}  // namespace decode_rows_test

@@ -17,7 +17,7 @@
 
 using namespace test;
 
-namespace {
+namespace decode_test {
 
 template <class Codec>
 void keeps_its_promise(const char* name, int bits, const batch_shape& shape,
@@ -52,8 +52,6 @@ void all_kinds(const char* name, int bits) {
                              two_heads<Codec>());
 }
 
-}  // namespace
-
 TEST_CASE("decode attention on the device stays below the codec's error", "[cuda][decode]") {
   all_kinds<kv::int4<0>>("int4", 4);
   all_kinds<kv::int4<32>>("int4 of 32", 4);
@@ -87,3 +85,5 @@ TEST_CASE("decode attention over long rows of numbers fits every GPU", "[cuda][d
   keeps_its_promise<kv::keys_values<kv::int8<0>, kv::dense<kv::half>>>(
       "int8 and f16", 8, {.key_dim = 256, .value_dim = 256, .kv_heads = 1}, {{{.packed = 300, .window = 5}}});
 }
+
+}  // namespace decode_test

@@ -15,7 +15,7 @@
 namespace kv = tersekv;
 namespace kd = tersekv::detail;
 
-namespace {
+namespace encode_test {
 
 template <class Format>
 struct encode_arguments {
@@ -141,8 +141,6 @@ void same_bytes(const Codec& codec, std::initializer_list<int> dims) {
   }
 }
 
-}  // namespace
-
 TEST_CASE("rows alone are written as on the CPU", "[encode]") {
   same_bytes(kv::int4<>{}, {128, 20});
   same_bytes(kv::int8<>{}, {64, 17});
@@ -180,3 +178,5 @@ TEST_CASE("so are rows that are transformed first", "[encode]") {
   same_bytes(kv::through<kv::hadamard, kv::int4<>>{}, {128, 24});
   same_bytes(kv::through<kv::hadamard, kv::kivi<2, 32>>{{.seed = 7}, {}}, {96});
 }
+
+}  // namespace encode_test

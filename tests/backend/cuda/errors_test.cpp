@@ -15,7 +15,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace errors_test {
 
 const kv::model_shape shape{.layers = 2, .query_heads = 4, .kv_heads = 2, .head_dim = 64};
 const kv::model_shape small{.layers = 1, .query_heads = 2, .kv_heads = 2, .head_dim = 16};
@@ -104,8 +104,6 @@ int refuse_each(const std::vector<int>& steps, int decoded, Ps... policies) {
     if (!refused) return thrown;
   }
 }
-
-}  // namespace
 
 TEST_CASE("numbers that are not finite are refused by commit, and the sequence stands", "[cuda]") {
   test::stream s(shape, 40, 3);
@@ -235,3 +233,5 @@ TEST_CASE("wrong uses are told apart", "[cuda]") {
   CHECK_THROWS_AS(step.commit(), kv::usage_error);
   CHECK_THROWS_AS(chat.protect(3, 1), kv::shape_error);
 }
+
+}  // namespace errors_test

@@ -16,7 +16,7 @@ using namespace tersekv::detail;
 using std::size_t;
 using test::at;
 
-namespace {
+namespace fold_test {
 
 /// Kernels and CPU fold the same leavers of the same commits.
 template <class Merge>
@@ -138,8 +138,6 @@ void in_many_scenes(const Merge& merge, unsigned seed) {
   }
 }
 
-}  // namespace
-
 TEST_CASE("kernels fold the rows that the CPU folds, into the same rows", "[cuda]") {
   for (const auto& options : simt::schedules) {
     const simt::with settings(options);
@@ -157,3 +155,5 @@ TEST_CASE("folding goes through tiles of many leavers and many survivors", "[cud
   same_folds(kv::d2o{}, {.heavy = 60, .recent = 20}, o, 3, true);
   same_folds(kv::weighted_kv{}, {.heavy = 60, .recent = 20}, o, 3, true);
 }
+
+}  // namespace fold_test

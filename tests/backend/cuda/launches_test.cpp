@@ -13,7 +13,7 @@
 #if defined(TERSEKV_SIMT)  // which counts
 namespace kv = tersekv;
 
-namespace {
+namespace launches_test {
 
 /// Launches, memsets and copies of one token of 32 layers of so many sequences together, while nothing grows.
 template <class... Ps>
@@ -54,8 +54,6 @@ int requests_of_a_token(int sequences, const kv::cuda& device, Ps... policies) {
   return most;
 }
 
-}  // namespace
-
 TEST_CASE("a decoded token asks the device for little beside attention", "[cuda]") {
   // 1 append and 2 of attention per layer; faults are read, rows applied
   CHECK(requests_of_a_token(1, {}) == 3 * 32 + 2);
@@ -79,3 +77,5 @@ TEST_CASE("a decoded token of many sequences asks for as much as one of one sequ
   CHECK(requests_of_a_token(8, {}, h2o, kv::int4<>{}) == 4 * 32 + 4 + 5);
 }
 #endif
+
+}  // namespace launches_test

@@ -12,7 +12,7 @@
 
 namespace kv = tersekv;
 
-namespace {
+namespace page_store_test {
 
 /// Keeps `rows` rows, scattered over the prompt.
 struct scattered {
@@ -51,8 +51,6 @@ void same_rows(const A& a, const B& b, const kv::model_shape& shape) {
   for (int l = 0; l < shape.layers; ++l)
     for (int h = 0; h < shape.kv_heads; ++h) REQUIRE(a.positions(l, h) == b.positions(l, h));
 }
-
-}  // namespace
 
 TEST_CASE("pages of few rows are joined, however many there are", "[cuda]") {
   const kv::model_shape shape{.layers = 4, .query_heads = 4, .kv_heads = 4, .head_dim = 16};
@@ -179,3 +177,5 @@ TEST_CASE("sequences that share few free pages do not end each other's promises 
   CHECK(looks <= 3);
   CHECK(pool.held() < 3 * 64 * 128);  // and not more memory than that takes
 }
+
+}  // namespace page_store_test

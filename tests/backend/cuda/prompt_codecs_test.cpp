@@ -11,7 +11,7 @@
 #include <tersekv/codec/kivi.hpp>
 #include <tersekv/codec/symmetric.hpp>
 
-namespace {
+namespace prompt_codecs_test {
 
 using namespace test;
 using codecs =
@@ -19,8 +19,6 @@ using codecs =
                kv::affine<5, 32>, kv::symmetric<6>, kv::symmetric<7, 32>, kv::q4_0, kv::q8_0, kv::iq4_nl, kv::kivi<2>,
                kv::kivi<3, 64>, kv::affine<4, 32, kv::layout::rows>, kv::through<kv::hadamard, kv::kivi<4>>,
                kv::keys_values<kv::through<kv::hadamard, kv::symmetric<4>>, kv::int8<>>>;
-
-}  // namespace
 
 TEMPLATE_LIST_TEST_CASE("prompts attend to rows of any codec", "[cuda]", codecs) {
   scene s;
@@ -31,3 +29,5 @@ TEMPLATE_LIST_TEST_CASE("prompts attend to rows of any codec", "[cuda]", codecs)
   kd::launch_prompt<64>(b.page, b.shape, b.batch.data(), b.sequences(), b.most_tokens(), nullptr, nullptr);
   b.check(2e-3);
 }
+
+}  // namespace prompt_codecs_test

@@ -8,7 +8,7 @@
 #include <tersekv/codec/int4.hpp>
 #include <tersekv/codec/kivi.hpp>
 
-namespace {
+namespace prompt_mass_test {
 
 using namespace test;
 
@@ -63,8 +63,6 @@ void check_sums(const scene& s, int observed, double error) {
       m.check(i, h, 1, newest, error);
     }
 }
-
-}  // namespace
 
 TEST_CASE("mass of a long prompt: the sum over observed tokens, and the last of them", "[cuda]") {
   scene s = long_prompt();
@@ -131,3 +129,5 @@ TEST_CASE("mass of a window of queries, some of earlier chunks", "[cuda]") {
     CHECK(worst <= 1e-2);
   }
 }
+
+}  // namespace prompt_mass_test

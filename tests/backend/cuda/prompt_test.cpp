@@ -7,7 +7,7 @@
 #include <tersekv/backend/cuda/prompt.cuh>
 #include <tersekv/codec/int4.hpp>
 
-namespace {
+namespace prompt_test {
 
 using namespace test;
 
@@ -23,8 +23,6 @@ scene prompt() {
   s.tokens = {35, 5, 1};
   return s;
 }
-
-}  // namespace
 
 TEST_CASE("prompts: whatever the order of threads", "[cuda]") {
   scene s = prompt();
@@ -77,3 +75,5 @@ TEST_CASE("prompts: more channels than the kernel takes go to the reference", "[
   run(b);
   b.check(2e-5);
 }
+
+}  // namespace prompt_test

@@ -15,7 +15,7 @@
 #include <tersekv/codec/kivi.hpp>
 #include <tersekv/codec/symmetric.hpp>
 
-namespace {
+namespace reference_test {
 
 using namespace test;
 
@@ -37,8 +37,6 @@ using codecs = std::tuple<kv::dense<float>, kv::dense<kv::bfloat16>, kv::affine<
                           kv::affine<3, 0, r>, kv::basic_q4_0<r>, kv::basic_q8_0<r>, kv::iq4_nl, kv::kivi<4, 64>,
                           kv::kivi<3, 32, 0, kv::reopened, r>, kv::through<kv::hadamard, kv::kivi<2>>,
                           kv::keys_values<kv::through<kv::hadamard, kv::affine<3>>, kv::int8<>>>;
-
-}  // namespace
 
 TEMPLATE_LIST_TEST_CASE("the reference attends to rows of any codec", "[cuda]", codecs) {
   attention_batch<TestType> b(everything());
@@ -90,3 +88,5 @@ TEST_CASE("the reference reads the pages of a list only", "[cuda]") {
   run(b, {chosen.data(), &count, 2});
   for (int q = 0; q < 2; ++q) b.check(0, 0, q, 2e-5, b.expected(0, 0, q, &chosen));
 }
+
+}  // namespace reference_test

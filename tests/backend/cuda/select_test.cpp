@@ -23,7 +23,7 @@ using namespace tersekv::detail;
 namespace kv = tersekv;
 using test::at;
 
-namespace {
+namespace select_test {
 
 /// Kernels and CPU decide about the same commits.
 template <class Evict, class Budget, class Merge = kv::drop>
@@ -98,8 +98,6 @@ void in_many_scenes(const Evict& evict, const Budget& budget, unsigned seed, boo
     o.ranges = false, o.retained = 0;
   }
 }
-
-}  // namespace
 
 TEST_CASE("kernels let the same rows go as the CPU, whatever the policy", "[cuda]") {
   for (const auto schedule : {simt::order::fifo, simt::order::lifo, simt::order::random}) {
@@ -181,3 +179,5 @@ TEST_CASE("columns of two policies are kept side by side", "[cuda]") {
     CHECK(std::equal(state, state + 4, before.state.begin() + static_cast<std::ptrdiff_t>(4 * r)));
   }
 }
+
+}  // namespace select_test

@@ -10,7 +10,7 @@
 namespace kv = tersekv;
 namespace kd = tersekv::detail;
 
-namespace {
+namespace stage_test {
 
 /// Heads first in the engine's memory, with gaps; tokens first in the staging area. Two arrays in one launch.
 template <class T>
@@ -55,8 +55,6 @@ void copies(kd::element type, float strange) {
   kd::stage_rows(both, kd::step_to_stage{arrays[0], arrays[1], n, nullptr}, nullptr);  // nobody asks
 }
 
-}  // namespace
-
 TEST_CASE("steps of a batch are staged in one launch, whatever their tokens", "[stage]") {
   constexpr int heads = 2, dims[2] = {40, 24}, tokens[3] = {1, 7, 3};
   std::vector<std::vector<float>> from, to;  // [steps, keys | values]
@@ -97,3 +95,5 @@ TEST_CASE("an engine's rows are copied, and numbers that are not finite are foun
     copies<kv::bfloat16>(kd::element::bf16, strange);
   }
 }
+
+}  // namespace stage_test
