@@ -129,15 +129,6 @@ std::string preamble(const std::string& header) {
   return "// Written by tests/product/generate.cpp.\n#include \"" + header +
          "\"\n#include <tersekv/tersekv.hpp>\nnamespace kv = tersekv;\n\n";
 }
-/// Whether a type says that a fact is missing.
-std::string misses() {
-  std::string out = "namespace {\ntemplate <class Fact, class T>\ninline constexpr bool misses = false;\n";
-  for (const std::string fact : {"rows_leave", "comparable_scores", "single_rows_may_leave", "rewritable_rows"})
-    out += "template <class W, class A>\ninline constexpr bool misses<kv::fact::" + fact + ", kv::fact::" + fact +
-           "::is_missing<W, A>> = true;\n";
-  return out + "}  // namespace\n\n";
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -198,7 +189,7 @@ int main(int argc, char** argv) {
   for (int f = 0; f < files; ++f) {
     std::ofstream laws(std::string(argv[2]) + "/product_" + std::to_string(f) + ".cpp");
     std::ofstream device(std::string(argv[2]) + "/device_" + std::to_string(f) + ".cpp");
-    laws << preamble("laws/cache.hpp") << misses();
+    laws << preamble("laws/cache.hpp") << "#include \"product/misses.hpp\"\n\n";
     device << preamble("backend/cuda/same_cache.hpp");
     for (std::size_t i = part(f); i < part(f + 1); ++i) {
       const recipe r(all, accepted[i]);
@@ -213,7 +204,7 @@ int main(int argc, char** argv) {
                << ">::type, kv::no_flaw>);\n";
     }
     for (std::size_t i = static_cast<std::size_t>(f); i < rejected.size(); i += static_cast<std::size_t>(files))
-      laws << "static_assert(misses<kv::fact::" << rejected[i].second << ", kv::detail::first_broken<1, kv::cpu"
+      laws << "static_assert(test::misses<kv::fact::" << rejected[i].second << ", kv::detail::first_broken<1, kv::cpu"
            << recipe(all, rejected[i].first).types << ">::type>);\n";
   }
   std::cout << accepted.size() << " recipes keep the laws, " << rejected.size() << " are refused\n";
