@@ -5,12 +5,16 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <exception>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace lab {
+
+/// Where the result of an index is stored.
+inline std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 template <class Body>
 void parallel_for(int count, int threads, Body&& body) {

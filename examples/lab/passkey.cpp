@@ -16,8 +16,6 @@ constexpr std::array<std::string_view, 20> words = {
     "river",  "apple",  "stone",  "cloud",  "tiger",  "piano",  "lemon",  "castle", "wagon",  "candle",
     "forest", "silver", "bridge", "monkey", "garden", "rocket", "pepper", "window", "button", "island"};
 
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
 /// SplitMix64: the same prompts everywhere, which standard distributions do not promise.
 struct random_source {
   std::uint64_t state;

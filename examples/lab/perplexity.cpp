@@ -14,8 +14,6 @@ namespace {
 using clock = std::chrono::steady_clock;
 
 double seconds_since(clock::time_point start) { return std::chrono::duration<double>(clock::now() - start).count(); }
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
 /// One chunk under one recipe.
 struct chunk_result {
   std::vector<float> log_probabilities;  // [positions, vocab] of the second half; the reference's only
