@@ -18,7 +18,7 @@ struct simd {
   static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;                 // factors are operands in memory
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
-  static constexpr bool weighs_sums = true;          // narrow sums of several scales are added up as integers
+  static constexpr bool weighs_sums = true;          // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 32;             // quads whose products stand in a row without a loop
   using f32 = __m256;
@@ -197,9 +197,12 @@ struct simd {
 
     /// Up to `units` 16-bit sums in one of 32 bits, each times an integer.
     using weighed = __m256i;
+    struct alignas(32) part {
+      std::int32_t of[lanes];  // an operand in memory
+    };
     static constexpr int largest_part(int units) { return 32768 / units; }
     template <int Units, int Rows>
-    static TERSEKV_INLINE void store_parts(const float (&parts)[Units * Rows], std::int32_t (&to)[Units][Rows][lanes]) {
+    static TERSEKV_INLINE void store_parts(const float (&parts)[Units * Rows], part (&to)[Units][Rows]) {
       constexpr int all = Units * Rows, whole = all / lanes * lanes;
       alignas(32) std::int32_t n[all];
       each<whole / lanes>([&](auto i) TERSEKV_INLINED {
@@ -209,16 +212,14 @@ struct simd {
       for (int i = whole; i < all; ++i) n[i] = _mm_cvtss_si32(_mm_set_ss(parts[i]));
       settle(n);
       each<all>([&](auto i) TERSEKV_INLINED {
-        _mm256_store_si256(reinterpret_cast<__m256i*>(to[i / Rows][i % Rows]),
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to[i / Rows][i % Rows].of),
                            _mm256_set1_epi16(static_cast<std::int16_t>(n[i])));
       });
     }
-    static TERSEKV_INLINE weighed weigh(acc a, const std::int32_t* part) {
-      return _mm256_madd_epi16(a, _mm256_load_si256(reinterpret_cast<const __m256i*>(part)));
+    static TERSEKV_INLINE weighed weigh(acc a, const part& x) {
+      return _mm256_madd_epi16(a, _mm256_load_si256(reinterpret_cast<const __m256i*>(x.of)));
     }
-    static TERSEKV_INLINE weighed add_weighed(weighed sum, acc a, const std::int32_t* part) {
-      return add32(sum, weigh(a, part));
-    }
+    static TERSEKV_INLINE weighed add_weighed(weighed sum, acc a, const part& x) { return add32(sum, weigh(a, x)); }
     static TERSEKV_INLINE f32 weighed_value(weighed sum) { return _mm256_cvtepi32_ps(sum); }
   };
   /// Codes of 8 bits, factors of 15 bits and a sign: numbers 0 and 2 of a quad, then 1 and 3, each spread over a

@@ -17,7 +17,7 @@ struct simd {
   static constexpr int origin = 0;                   // the code that counts as zero in sums that begin with none()
   static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
-  static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up as integers
+  static constexpr bool weighs_sums = true;          // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   using f32 = __m512;
@@ -158,6 +158,18 @@ struct simd {
     static TERSEKV_INLINE acc begin(const begin_words& s, raw codes, factor f) { return dot(start(s), codes, f); }
     static TERSEKV_INLINE acc dot(acc a, raw codes, factor f) { return _mm512_dpbusd_epi32(a, codes, f); }
     static TERSEKV_INLINE f32 value(acc a) { return _mm512_cvtepi32_ps(a); }
+
+    /// Sums of several units, each times a number: of one unit and row of the query.
+    using weighed = f32;
+    using part = float;
+    static constexpr int largest_part(int) { return 1; }
+    template <int Units, int Rows>
+    static TERSEKV_INLINE void store_parts(const float (&parts)[Units * Rows], part (&to)[Units][Rows]) {
+      std::memcpy(to, parts, sizeof to);
+    }
+    static TERSEKV_INLINE weighed weigh(acc a, const part& x) { return mul(value(a), set(x)); }
+    static TERSEKV_INLINE weighed add_weighed(weighed sum, acc a, const part& x) { return fma(value(a), set(x), sum); }
+    static TERSEKV_INLINE f32 weighed_value(weighed sum) { return sum; }
   };
   /// Factors of 15 bits and a sign, as two parts of 8 bits. A row of factors: all high parts, then all low ones.
   struct wide {

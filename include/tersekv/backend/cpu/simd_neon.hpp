@@ -17,7 +17,7 @@ struct simd {
   static constexpr int lanes = 4, registers = 32;
   static constexpr int together = 4;                 // lane vectors for which a factor is loaded once
   static constexpr bool rounds_narrow = true;        // products of 8-bit factors are cheaper than of 16-bit ones
-  static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up as integers
+  static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   using f32 = float32x4_t;

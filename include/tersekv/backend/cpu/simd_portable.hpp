@@ -16,7 +16,7 @@ struct simd {
   static constexpr int origin = 0;  // the code that counts as zero in sums that begin with none()
   static constexpr int together = 1;
   static constexpr bool rounds_narrow = false;
-  static constexpr bool weighs_sums = false;  // narrow sums of several scales are added up as integers
+  static constexpr bool weighs_sums = false;  // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {4, 1};
   static constexpr int written_out = 1;  // quads whose products stand in a row without a loop
   struct f32 {

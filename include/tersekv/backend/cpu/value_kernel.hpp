@@ -132,7 +132,7 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     weights<P, R, Pieces> w;
     if (!w.fill(v, x, left_out)) return false;
     constexpr int per_block = block_lanes / W;  // vectors
-    constexpr bool large = R > 4 || sizeof(typename P::acc) > sizeof(simd::raw);
+    constexpr bool large = R > 4 || sizeof(typename P::acc) > sizeof(simd::raw) || group_rows<Pieces>::units > 1;
     constexpr int together = std::max(1, simd::together / (large ? 2 : 1));  // vectors that share a loaded factor
     constexpr int blocks = std::max(1, together / per_block);
     const int count = (group + block_lanes - 1) / block_lanes;

@@ -18,6 +18,18 @@ inline constexpr bool signed_steps = Grid::numbers == 1 && !requires {
   Grid::sign;
 };
 
+/// How a sum of several units weighs them: [units, R].
+template <class P, int Units, int R>
+struct unit_parts {
+  using type = typename P::part[Units][R];
+};
+template <class P, int R>
+struct unit_parts<P, 1, R> {
+  using type = char;
+};
+template <class P, int Units, int R>
+using parts_of = typename unit_parts<P, Units, R>::type;
+
 template <class Format>
 struct value_weights;
 
@@ -198,7 +210,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     alignas(64) float integer[values<R, Pieces>];  // sum of the factors
     alignas(64) float by[R][W];                    // of sums of products; as a vector: an operand in memory
     alignas(64) float constant[R][W];              // what sums of products of a tile leave out, likewise
-    alignas(64) std::int32_t part[units][R][W];    // of by[r] that the unit's scale is, likewise; two units and more
+    alignas(64) parts_of<P, units, R> part;        // of by[r] that the unit's scale is
     alignas(64) std::byte bytes[P::bytes(units * weight_rows / 4, R)];
 
     factor_rows<P> factors() const { return {const_cast<std::byte*>(bytes), units * weight_rows / 4}; }
