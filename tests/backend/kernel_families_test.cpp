@@ -5,6 +5,7 @@
 #include <tersekv/adapt/through.hpp>
 #include <tersekv/codec/affine.hpp>
 #include <tersekv/codec/dense.hpp>
+#include <tersekv/codec/ggml_q4_0.hpp>
 #include <tersekv/codec/int8.hpp>
 #include <tersekv/codec/kivi.hpp>
 
@@ -15,6 +16,9 @@ TEST_CASE("a kernel over spans of rows errs by less than an eighth of the codec"
 }
 TEST_CASE("a kernel over eight-bit codes errs by less than a thousandth", "[backend]") {
   promises::keeps_all(test::briefly<kv::int8<>>("int8"));
+}
+TEST_CASE("a kernel over steps with signs errs by less than an eighth of the codec", "[backend]") {
+  promises::keeps_all(test::briefly<kv::q4_0>("q4_0"));
 }
 TEST_CASE("a kernel over 16-bit numbers is exact up to float rounding", "[backend]") {
   promises::keeps_all(test::named<kv::dense<kv::half>>("f16"));

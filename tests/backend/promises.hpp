@@ -41,7 +41,9 @@ inline void stays_below_the_codecs_error(const candidate& codec, int dim = 128) 
     // of all: docs/kernels.md. Of draws with heavy tails one in some fifty had .3, since one number may outweigh all.
     const std::string name = what.name;
     const bool odd = on->bits <= 4 && (name == "logits of eighty" || name == "value outliers");
-    const double limit = on->bits <= 4 && name == "heavy tails" ? 3 : odd ? 2 : 1;
+    // Without a minimum all codes are near the largest then, and what rounding weights changes adds up: .16 to .2.
+    const bool alike = codec.name == "q4_0" && name == "values far from zero";
+    const double limit = on->bits <= 4 && name == "heavy tails" ? 3 : odd || alike ? 2 : 1;
     if (quick())
       CHECK(near(all, on->bits, queries * dim));
     else

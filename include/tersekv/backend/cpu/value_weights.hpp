@@ -177,24 +177,32 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
   /// large one, and make noise. Both are held against all that was added up so far. docs/kernels.md
   template <int R>
   static TERSEKV_APART bool is_precise(group_rows<0> v, const float* p, const float* sum, const float* by,
-                                       const float* integer) {
-    simd::f32 products[R], weights[R];
+                                       const float* factors) {
+    const simd::f32 whole = simd::set(12582912.0f);  // 1.5 * 2^23: adding it rounds
+    simd::f32 products[R], rounded[R], weights[R];
     each<R>([&](auto r) TERSEKV_INLINED {
-      products[r] = weights[r] = simd::zero();
+      products[r] = rounded[r] = weights[r] = simd::zero();
       v.template each_piece<0>([&](auto, auto i) TERSEKV_INLINED {
         each<vectors>([&](auto k) TERSEKV_INLINED {
           const simd::f32 weight = simd::load(p + r * soft_rows + i * piece_rows + k * W);
-          products[r] = simd::fma(simd::load(v.step[i] + k * W), weight, products[r]);
+          const simd::f32 product = simd::mul(size(simd::load(v.step[i] + k * W)), weight);
+          products[r] = simd::add(products[r], product);
+          if constexpr (signed_steps<Grid>)
+            rounded[r] = simd::add(rounded[r], simd::sub(simd::fma(product, simd::set(by[r]), whole), whole));
           weights[r] = simd::add(weights[r], weight);
         });
       });
     });
-    float total[R], weight[R];
+    float total[R], integer[R], weight[R];
     simd::sums(products, total);
     simd::sums(weights, weight);
+    if constexpr (signed_steps<Grid>)
+      simd::sums(rounded, integer);
+    else
+      std::copy_n(factors, R, integer);
     for (int r = 0; r < R; ++r) {
       const float exact = by[r] * total[r], share = weight[r] / std::max(sum[r], 1e-30f);
-      if (share * (std::abs(exact - integer[r]) + noise) > precise * std::abs(exact)) return false;
+      if (share * (std::abs(exact - integer[r]) + noise) > precise * exact) return false;
     }
     return true;
   }
@@ -205,12 +213,13 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     using rows = group_rows<Pieces>;
     using V = value_ops<values<R, Pieces>>;
     static constexpr int units = rows::units;
-    alignas(64) float scale[values<R, Pieces>];    // of the factors
-    alignas(64) float inverse[values<R, Pieces>];  // of scale
-    alignas(64) float integer[values<R, Pieces>];  // sum of the factors
-    alignas(64) float by[R][W];                    // of sums of products; as a vector: an operand in memory
-    alignas(64) float constant[R][W];              // what sums of products of a tile leave out, likewise
-    alignas(64) parts_of<P, units, R> part;        // of by[r] that the unit's scale is
+    alignas(64) float scale[values<R, Pieces>];                           // of the factors
+    alignas(64) float inverse[values<R, Pieces>];                         // of scale
+    alignas(64) float integer[values<R, Pieces>];                         // sum of the factors
+    alignas(64) float sizes[signed_steps<Grid> ? values<R, Pieces> : 1];  // likewise, without signs
+    alignas(64) float by[R][W];              // of sums of products; as a vector: an operand in memory
+    alignas(64) float constant[R][W];        // what sums of products of a tile leave out, likewise
+    alignas(64) parts_of<P, units, R> part;  // of by[r] that the unit's scale is
     alignas(64) std::byte bytes[P::bytes(units * weight_rows / 4, R)];
 
     factor_rows<P> factors() const { return {const_cast<std::byte*>(bytes), units * weight_rows / 4}; }
@@ -232,7 +241,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
       simd::f32 centres[R];
       each<units>([&](auto u) TERSEKV_INLINED {
         const float* p = fresh(x.p);
-        simd::f32 most[R];
+        simd::f32 most[R], all[R];
         v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
           each<vectors>([&](auto k) TERSEKV_INLINED {
             constexpr bool begins = first && k == 0;
@@ -240,6 +249,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             each<R>([&](auto r) TERSEKV_INLINED {
               const simd::f32 product = simd::mul(length, simd::load(p + r * soft_rows + i * piece_rows + k * W));
               most[r] = begins ? product : simd::max(most[r], product);
+              if constexpr (signed_steps<Grid>) all[r] = begins ? product : simd::add(all[r], product);
             });
             if constexpr (Grid::numbers > 1) {
               const simd::f32 centre = simd::fma(step, simd::set(mean_code), simd::load(v.low[i] + k * W));
@@ -251,6 +261,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
           });
         });
         simd::largests(most, scale + u * R);
+        if constexpr (signed_steps<Grid>) simd::sums(all, sizes + u * R);
       });
       set_values(scale, [&](int i) TERSEKV_INLINED { return rounding<P>::template scales<V>(V::load(scale + i)); });
       set_values(inverse, [&](int i) TERSEKV_INLINED { return V::div(V::set(1), V::load(scale + i)); });
@@ -278,10 +289,16 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     TERSEKV_INLINE bool is_doubtful(const row_weights<R, Pieces>& x) const {
       typename V::f32 lack = V::zero();
       each<values<R, Pieces> / V::lanes>([&](auto i) TERSEKV_INLINED {
-        const auto known = V::magnitude(V::load(integer + i * V::lanes));
-        lack = V::max(lack, V::sub(V::load(x.doubtful + i * V::lanes), known));
+        lack = V::max(lack, V::sub(V::load(x.doubtful + i * V::lanes), size_of_factors(i * V::lanes)));
       });
       return V::largest(lack) > 0;
+    }
+    /// Of signed steps before they are rounded: signs would hide how large they are.
+    TERSEKV_INLINE typename V::f32 size_of_factors(int i) const {
+      if constexpr (signed_steps<Grid>)
+        return V::mul(V::load(sizes + i), V::load(inverse + i));
+      else
+        return V::load(integer + i);
     }
     TERSEKV_INLINE bool are_precise(const rows& v, const row_weights<R, Pieces>& x) const {
       for (int u = 0; u < units; ++u)
