@@ -147,9 +147,9 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
   template <int R, int Pieces>
   struct row_weights {
     static constexpr int units = group_rows<Pieces>::units;
-    const float* p;                                 // [R, soft_rows]
-    const float* sum;                               // [R] of all weights so far
-    alignas(64) float doubtful[values<R, Pieces>];  // sums of factors below it may not be precise
+    const float* p;                              // [R, soft_rows]
+    const float* sum;                            // [R] of all weights so far
+    alignas(64) float share[values<R, Pieces>];  // of all weights so far that a unit is
 
     TERSEKV_INLINE row_weights(const group_rows<Pieces>& v, const float* p, const float* sum) : p(p), sum(sum) {
       alignas(64) float all[values<R, Pieces>];
@@ -161,51 +161,16 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             all[r] = first && k == 0 ? x : simd::add(all[r], x);
           });
         });
-        simd::sums(all, doubtful + u * R);
+        simd::sums(all, share + u * R);
       });
       for (int u = 0; u < units; ++u) std::copy_n(sum, R, all + u * R);
       using V = value_ops<values<R, Pieces>>;
-      set_values(doubtful, [&](int i) TERSEKV_INLINED {
-        const auto share = V::div(V::load(doubtful + i), V::max(V::load(all + i), V::set(1e-30f)));
-        return V::mul(share, V::set((0.5f * weight_rows + noise) / precise));
+      set_values(share, [&](int i) TERSEKV_INLINED {
+        return V::div(V::load(share + i), V::max(V::load(all + i), V::set(1e-30f)));
       });
     }
     TERSEKV_INLINE const float* row(int r) const { return p + r * soft_rows; }
   };
-
-  /// Whether 7 bits are precise enough for a unit's weights times steps times by[r]: they lose small weights beside a
-  /// large one, and make noise. Both are held against all that was added up so far. docs/kernels.md
-  template <int R>
-  static TERSEKV_APART bool is_precise(group_rows<0> v, const float* p, const float* sum, const float* by,
-                                       const float* factors) {
-    const simd::f32 whole = simd::set(12582912.0f);  // 1.5 * 2^23: adding it rounds
-    simd::f32 products[R], rounded[R], weights[R];
-    each<R>([&](auto r) TERSEKV_INLINED {
-      products[r] = rounded[r] = weights[r] = simd::zero();
-      v.template each_piece<0>([&](auto, auto i) TERSEKV_INLINED {
-        each<vectors>([&](auto k) TERSEKV_INLINED {
-          const simd::f32 weight = simd::load(p + r * soft_rows + i * piece_rows + k * W);
-          const simd::f32 product = simd::mul(size(simd::load(v.step[i] + k * W)), weight);
-          products[r] = simd::add(products[r], product);
-          if constexpr (signed_steps<Grid>)
-            rounded[r] = simd::add(rounded[r], simd::sub(simd::fma(product, simd::set(by[r]), whole), whole));
-          weights[r] = simd::add(weights[r], weight);
-        });
-      });
-    });
-    float total[R], integer[R], weight[R];
-    simd::sums(products, total);
-    simd::sums(weights, weight);
-    if constexpr (signed_steps<Grid>)
-      simd::sums(rounded, integer);
-    else
-      std::copy_n(factors, R, integer);
-    for (int r = 0; r < R; ++r) {
-      const float exact = by[r] * total[r], share = weight[r] / std::max(sum[r], 1e-30f);
-      if (share * (std::abs(exact - integer[r]) + noise) > precise * exact) return false;
-    }
-    return true;
-  }
 
   /// Weights times steps of one group, as integers: one scale per unit and row of the query.
   template <class P, int R, int Pieces>
@@ -230,7 +195,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
       find_scales(v, x, middles);
       round(v, x);
       if constexpr (std::is_same_v<P, simd::narrow>)
-        if (is_doubtful(x) && !are_precise(v, x)) return false;
+        if (!is_precise(v, x)) return false;
       join_units(middles, left_out);
       return true;
     }
@@ -286,24 +251,52 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
         sums_of_factors<P>(sum, integer + u * R);
       });
     }
-    TERSEKV_INLINE bool is_doubtful(const row_weights<R, Pieces>& x) const {
-      typename V::f32 lack = V::zero();
-      each<values<R, Pieces> / V::lanes>([&](auto i) TERSEKV_INLINED {
-        lack = V::max(lack, V::sub(V::load(x.doubtful + i * V::lanes), size_of_factors(i * V::lanes)));
+    /// Whether 7 bits are precise enough: they lose small weights beside a large one, and make noise. Both are held
+    /// against all that was added up so far. docs/kernels.md
+    TERSEKV_INLINE bool is_precise(const rows& v, const row_weights<R, Pieces>& x) const {
+      const auto largest_loss = V::set(0.5f * weight_rows);
+      if (!shows(
+              x, [&](int) TERSEKV_INLINED { return largest_loss; },
+              [&](int i) TERSEKV_INLINED { return signed_steps<Grid> ? exact_size(sizes, i) : V::load(integer + i); }))
+        return true;
+      return measures_precise(v, x);
+    }
+    TERSEKV_APART bool measures_precise(const rows& v, const row_weights<R, Pieces>& x) const {
+      alignas(64) float total[values<R, Pieces>];  // of products, or of rounded sizes
+      each<units>([&](auto u) TERSEKV_INLINED {
+        simd::f32 all[R];
+        v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
+          each<vectors>([&](auto k) TERSEKV_INLINED {
+            const simd::f32 length = size(simd::load(v.step[i] + k * W));
+            each<R>([&](auto r) TERSEKV_INLINED {
+              simd::f32 product = simd::mul(length, simd::load(x.row(r) + i * piece_rows + k * W));
+              if constexpr (signed_steps<Grid>)
+                product = simd::round(simd::mul(product, simd::set(inverse[u * R + r])));
+              all[r] = first && k == 0 ? product : simd::add(all[r], product);
+            });
+          });
+        });
+        simd::sums(all, total + u * R);
       });
-      return V::largest(lack) > 0;
+      const float* exact = signed_steps<Grid> ? sizes : total;
+      const float* rounded = signed_steps<Grid> ? total : integer;
+      return !shows(
+          x, [&](int i) TERSEKV_INLINED { return V::magnitude(V::sub(exact_size(exact, i), V::load(rounded + i))); },
+          [&](int i) TERSEKV_INLINED { return exact_size(exact, i); });
     }
-    /// Of signed steps before they are rounded: signs would hide how large they are.
-    TERSEKV_INLINE typename V::f32 size_of_factors(int i) const {
-      if constexpr (signed_steps<Grid>)
-        return V::mul(V::load(sizes + i), V::load(inverse + i));
-      else
-        return V::load(integer + i);
+    TERSEKV_INLINE typename V::f32 exact_size(const float* products, int i) const {
+      return V::mul(V::load(products + i), V::load(inverse + i));
     }
-    TERSEKV_INLINE bool are_precise(const rows& v, const row_weights<R, Pieces>& x) const {
-      for (int u = 0; u < units; ++u)
-        if (!is_precise<R>(v.unit(u), x.p + u * weight_rows, x.sum, inverse + u * R, integer + u * R)) return false;
-      return true;
+    /// Whether what is lost of factors that add up to `whole` shows.
+    template <class Lost, class Whole>
+    static TERSEKV_INLINE bool shows(const row_weights<R, Pieces>& x, Lost&& lost, Whole&& whole) {
+      typename V::f32 over = V::zero();
+      each<values<R, Pieces> / V::lanes>([&](auto n) TERSEKV_INLINED {
+        constexpr int i = n * V::lanes;
+        const auto at_most = V::mul(whole(i), V::set(precise));
+        over = V::max(over, V::sub(V::mul(V::load(x.share + i), V::add(lost(i), V::set(noise))), at_most));
+      });
+      return V::largest(over) > 0;
     }
     /// Scales of units as parts of one.
     TERSEKV_INLINE void join_units(const float (&middles)[R], float* left_out) {
