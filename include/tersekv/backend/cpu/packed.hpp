@@ -74,10 +74,16 @@ struct weight_record {
 
 inline float exp2_of(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
 
+/// Rows of a tile that a row of the query does not see: bits of rows, per piece and row of the query.
+template <int R>
+struct hidden_rows {
+  std::uint32_t bits[tile_pieces][R];
+};
+
 /// s[r] [pieces * 32] -> weights relative to the running maximum, zero where hidden; the state's sum and output follow.
-/// hidden(r, piece): bits of rows that row r of the query does not see.
-template <int R, class Hidden>
-TERSEKV_INLINE void soften(float* s, int pieces, bool any_hidden, Hidden&& hidden, const partial_state& state) {
+/// hidden: null = no row is.
+template <class Powers, int R>
+TERSEKV_INLINE void soften(float* s, int pieces, const hidden_rows<R>* hidden, const partial_state& state) {
   constexpr int W = simd::lanes, vectors = piece_rows / W;
   for (int r = 0; r < R; ++r) {
     float* row = s + r * soft_rows;
@@ -92,21 +98,21 @@ TERSEKV_INLINE void soften(float* s, int pieces, bool any_hidden, Hidden&& hidde
       for (int c = 0; c < state.stride; c += W) simd::store(out + c, simd::mul(simd::load(out + c), simd::set(shrink)));
       state.maximum[r] = top;
     }
-    const simd::f32 shift = simd::set(state.maximum[r] == minus_infinity ? 0.0f : state.maximum[r]);
+    const simd::f32 shift = simd::set(state.maximum[r] == minus_infinity ? 0.0f : -state.maximum[r]);
     simd::f32 sum = simd::zero();
     for (int i = 0; i < pieces; ++i)
       each<vectors>([&](auto k) TERSEKV_INLINED {
         float* at = row + i * piece_rows + k * W;
-        const simd::f32 p = simd::exp2(simd::sub(simd::load(at), shift));
+        const simd::f32 p = simd::exp2<Powers>(simd::add(simd::load(at), shift));
         simd::store(at, p);
         sum = simd::add(sum, p);
       });
-    if (any_hidden) {
+    if (hidden) {
       sum = simd::zero();
       for (int i = 0; i < pieces; ++i)
         each<vectors>([&](auto k) TERSEKV_INLINED {
           float* at = row + i * piece_rows + k * W;
-          const simd::f32 p = simd::select(hidden(r, i) >> (k * W), simd::zero(), simd::load(at));
+          const simd::f32 p = simd::select(hidden->bits[i][r] >> (k * W), simd::zero(), simd::load(at));
           simd::store(at, p);
           sum = simd::add(sum, p);
         });
@@ -115,45 +121,59 @@ TERSEKV_INLINE void soften(float* s, int pieces, bool any_hidden, Hidden&& hidde
   }
 }
 
-/// Bits of the piece's rows that lie outside of what is seen.
-TERSEKV_INLINE std::uint32_t hidden_rows(const row_piece& piece, const sight& see) {
-  const int* position = piece.position;
-  int few[piece_rows];
-  if (piece.count < piece_rows) {
-    std::fill(std::copy_n(position, piece.count, few), few + piece_rows, -1);
-    position = few;
+/// Whether all rows of the query see all rows of the tile.
+template <int R>
+TERSEKV_INLINE bool sees_all(const row_piece* piece, int n, const sight* see) {
+  sight all = see[0];
+  for (int r = 1; r < R; ++r) all = {std::max(all.oldest, see[r].oldest), std::min(all.newest, see[r].newest)};
+  for (int k = 0; k < n; ++k)
+    if (piece[k].count < piece_rows || !simd::all_between<piece_rows>(piece[k].position, all.oldest, all.newest))
+      return false;
+  return true;
+}
+
+/// Scores of rows that are not seen become -inf.
+template <int R>
+TERSEKV_APART void hide_rows(float* s, const row_piece* piece, int n, const sight* see, hidden_rows<R>& hidden) {
+  for (int k = 0; k < n; ++k) {
+    const int* position = piece[k].position;
+    int few[piece_rows];
+    if (piece[k].count < piece_rows) {
+      std::fill(std::copy_n(position, piece[k].count, few), few + piece_rows, -1);
+      position = few;
+    }
+    for (int r = 0; r < R; ++r) {
+      std::uint32_t& bits = hidden.bits[k][r];
+      if (r > 0 && see[r] == see[r - 1]) {
+        bits = hidden.bits[k][r - 1];
+      } else {
+        std::uint32_t seen = 0;
+        for (int t = 0; t < piece_rows; t += simd::lanes)
+          seen |= simd::between(position + t, see[r].oldest, see[r].newest) << t;
+        bits = ~seen;
+      }
+      float* row = s + r * soft_rows + k * piece_rows;
+      for (int t = 0; bits != 0 && t < piece_rows; t += simd::lanes)
+        simd::store(row + t, simd::select(bits >> t, simd::set(minus_infinity), simd::load(row + t)));
+    }
   }
-  std::uint32_t seen = 0;
-  for (int t = 0; t < piece_rows; t += simd::lanes) seen |= simd::between(position + t, see.oldest, see.newest) << t;
-  return ~seen;
 }
 
 /// Between scores and outputs of tile number `tile`: biases, hidden rows, the running softmax, the record.
-template <int R>
+template <class Powers, int R>
 TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const sight* see, const partial_state& state,
                                 const weight_record& record, int tile) {
-  std::uint32_t hidden[tile_pieces][R];
-  bool same = true;
-  std::uint32_t any = 0;
-  for (int r = 1; r < R; ++r) same = same && see[r] == see[0];
-  for (int k = 0; k < n; ++k)
-    for (int r = 0; r < R; ++r) {
-      hidden[k][r] = r > 0 && same ? hidden[k][0] : hidden_rows(piece[k], see[r]);
-      any |= hidden[k][r];
-    }
   for (int k = 0; k < n; ++k)
     if (piece[k].bias)
       for (int t = 0; t < piece[k].count; ++t)
         for (int r = 0; r < R; ++r) s[r * soft_rows + k * piece_rows + t] += piece[k].bias[t] * log2_e;
-  if (any != 0)
-    for (int r = 0; r < R; ++r)
-      for (int k = 0; k < n; ++k) {
-        float* row = s + r * soft_rows + k * piece_rows;
-        for (int t = 0; hidden[k][r] != 0 && t < piece_rows; t += simd::lanes)
-          simd::store(row + t, simd::select(hidden[k][r] >> t, simd::set(minus_infinity), simd::load(row + t)));
-      }
-  soften<R>(
-      s, n, any != 0, [&](int r, int k) { return hidden[k][r]; }, state);
+  if (sees_all<R>(piece, n, see)) {
+    soften<Powers, R>(s, n, nullptr, state);
+  } else {
+    hidden_rows<R> hidden;
+    hide_rows<R>(s, piece, n, see, hidden);
+    soften<Powers, R>(s, n, &hidden, state);
+  }
   if (!record.weights) return;
   const weight_record to = record.from(tile);
   for (int r = 0; r < R; ++r) {
@@ -175,6 +195,19 @@ inline constexpr bool holds_numbers = false;
 template <class T>
 inline constexpr bool holds_numbers<dense_format<T>> = true;
 
+/// Whether a kernel of its own reads codes of up to 4 bits: it may err by an eighth of what they do.
+template <class Kernel, class Format>
+constexpr bool reads_few_bits() {
+  if constexpr (!Kernel::packed || !simd::rounds_narrow)
+    return false;
+  else if constexpr (requires { Format::grid::bits; })
+    return Format::grid::bits <= 4;
+  else if constexpr (requires(Format f) { f.inner; })
+    return reads_few_bits<Kernel, decltype(Format::inner)>();
+  else
+    return false;
+}
+
 /// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
 /// key_kernel; see [R].
 template <int R, class Page>
@@ -183,14 +216,16 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
   constexpr bool large = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
+  constexpr bool coarse =
+      reads_few_bits<keys, typename Page::key_format>() || reads_few_bits<values, typename Page::value_format>();
+  using powers = std::conditional_t<coarse, exp2_coarse, exp2_precise>;
   alignas(64) float s[R * soft_rows];
-  row_piece piece[tile_pieces], next[tile_pieces];
-  for (int k = 0; k < tile_pieces && first + k < last; ++k) next[k] = piece_at(first + k);
-  for (int i = first; i < last; i += tile_pieces) {
+  row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
+  for (int k = 0; k < tile_pieces && first + k < last; ++k) piece[k] = piece_at(first + k);
+  for (int i = first; i < last; i += tile_pieces, std::swap(piece, next)) {
     const int n = std::min(tile_pieces, last - i);
     std::ptrdiff_t ahead[tile_pieces];  // bytes to the page that is read one tile later
     for (int k = 0; k < n; ++k) {
-      piece[k] = next[k];
       const int later = i + k + tile_pieces;
       if (later < last) next[k] = piece_at(later);
       ahead[k] = later < last ? next[k].tile - piece[k].tile : 0;
@@ -203,7 +238,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
     packed_piece where[tile_pieces];
     for (int k = 0; k < n; ++k) where[k] = {piece[k].tile, piece[k].first, ahead[k]};
     keys::template score<R>(page.keys, {where, n, Page::rows, page.key_dim}, query, s);
-    soften_tile<R>(s, piece, n, see, state, record, (i - first) / tile_pieces);
+    soften_tile<powers, R>(s, piece, n, see, state, record, (i - first) / tile_pieces);
     for (int k = 0; k < n; ++k) where[k].tile = page.values_of(piece[k].tile);
     values::template mix<R>(page.values, {where, n, Page::rows, page.value_dim}, s, state.sum, state.out, state.stride);
   }
@@ -238,7 +273,7 @@ void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, cons
     score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, 0, q, s,
                         soft_rows);
     for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
-    soften_tile<R>(s, piece, n, see, state, record, t / soft_rows);
+    soften_tile<exp2_precise, R>(s, piece, n, see, state, record, t / soft_rows);
     mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, 0, s,
                       soft_rows, state.out, state.stride);
   }

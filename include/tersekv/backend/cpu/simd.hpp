@@ -5,18 +5,17 @@
 //   f32                      `lanes` floats: load, load_part (n of them, zeros behind), store, arithmetic, exp2
 //   raw                      4 * lanes bytes of a unit of codes (codec/layout.hpp): field, join, lookup
 //   narrow, wide             sums of codes times factors: acc += four products in every lane. Factors are small
-//   integers
-//                            (narrow 8 bits, wide 16), written once for all lanes
+//                            integers (narrow 8 bits, wide 16), written once for all lanes
 //     write                  rounds 32 numbers to the factors of 8 quads; the lanes of what it returns hold their sum
 //     start, start_words     what a sum begins with: minus `offset` times the factors: codes count as u - offset
 //     begin, begin_words     likewise, with the first product added; words the way that they are read fastest
 //     none, product          likewise: nothing, the first product; codes count as u - origin
 //     quads(offset)          how many quads a sum holds before it must be read, whatever the factors. Where that is
-//     few,
-//                            largest_sum bounds the sum: factors that are small on average allow more
+//                            few, largest_sum bounds the sum: factors that are small on average allow more
 //
 // The struct stands in a namespace of its instruction set: see isa.hpp.
 #pragma once
+#include <iterator>
 #include <utility>
 
 #include <tersekv/backend/cpu/isa.hpp>
@@ -57,11 +56,22 @@ struct single {
   static TERSEKV_INLINE float largest(float x) { return x; }
 };
 
-/// 2^x on [-0.5, 0.5], the highest power first: relative error 1.5e-7 before rounding (Remez exchange,
-/// then the last term made exact, so that 2^0 is 1).
-inline constexpr float exp2_terms[] = {1.327647198e-03f, 9.675541334e-03f, 5.550713274e-02f,
-                                       2.402211972e-01f, 6.931469671e-01f, 1.0f};
-inline constexpr int exp2_count = 6;
+/// 2^x on [-0.5, 0.5] by powers of x, the highest first; 2^0 is 1. Smallest relative error: 1.5e-7 before rounding, and
+/// 1.0e-4, which does not show in weights of rows whose codes have up to 4 bits.
+struct exp2_precise {
+  static constexpr float terms[] = {1.327647198e-03f, 9.675541334e-03f, 5.550713274e-02f,
+                                    2.402211972e-01f, 6.931469671e-01f, 1.0f};
+};
+struct exp2_coarse {
+  static constexpr float terms[] = {5.500894457e-02f, 2.422110471e-01f, 6.932829353e-01f, 1.0f};
+};
+template <class Powers, class V>
+TERSEKV_INLINE typename V::f32 sum_of_powers(typename V::f32 x) {
+  typename V::f32 sum = V::set(Powers::terms[0]);
+  each<static_cast<int>(std::size(Powers::terms)) - 1>(
+      [&](auto i) TERSEKV_INLINED { sum = V::fma(sum, x, V::set(Powers::terms[i + 1])); });
+  return sum;
+}
 
 /// Sums of the factors of some quads, or what they make a sum of products begin with.
 struct start_words {

@@ -99,13 +99,24 @@ struct simd {
         _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(low), x), _mm256_cmpgt_epi32(x, _mm256_set1_epi32(high)));
     return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(out))) & 0xffu;
   }
-  /// 2^x for x <= 0, relative error 2e-7; 2^-125 for everything below.
+  template <int N>
+  static TERSEKV_INLINE bool all_between(const std::int32_t* p, std::int32_t low, std::int32_t high) {
+    const auto load = [&](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i * lanes)); };
+    __m256i least = load(0), most = least;
+    each<N / lanes - 1>([&](auto i) TERSEKV_INLINED {
+      least = _mm256_min_epi32(least, load(i + 1));
+      most = _mm256_max_epi32(most, load(i + 1));
+    });
+    const __m256i out = _mm256_or_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(low), least),
+                                        _mm256_cmpgt_epi32(most, _mm256_set1_epi32(high)));
+    return _mm256_testz_si256(out, out) != 0;
+  }
+  /// 2^x for x <= 0; 2^-125 for everything below.
+  template <class Powers = exp2_precise>
   static TERSEKV_INLINE f32 exp2(f32 x) {
     x = max(x, set(-125.0f));
     const __m256i k = _mm256_cvtps_epi32(x);
-    const f32 r = sub(x, _mm256_cvtepi32_ps(k));
-    f32 p = set(exp2_terms[0]);
-    for (int i = 1; i < exp2_count; ++i) p = fma(p, r, set(exp2_terms[i]));
+    const f32 p = sum_of_powers<Powers, simd>(sub(x, _mm256_cvtepi32_ps(k)));
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(k, 23)));
   }
 

@@ -93,13 +93,24 @@ struct simd {
     return _mm512_cmp_epi32_mask(x, _mm512_set1_epi32(low), _MM_CMPINT_NLT) &
            _mm512_cmp_epi32_mask(x, _mm512_set1_epi32(high), _MM_CMPINT_LE);
   }
-  /// 2^x for x <= 0, relative error 2e-7; exactly 0 for -inf.
+  /// Whether all N numbers are: low <= p[i] <= high.
+  template <int N>
+  static TERSEKV_INLINE bool all_between(const std::int32_t* p, std::int32_t low, std::int32_t high) {
+    __m512i least = _mm512_loadu_si512(p), most = least;
+    each<N / lanes - 1>([&](auto i) TERSEKV_INLINED {
+      const __m512i x = _mm512_loadu_si512(p + (i + 1) * lanes);
+      least = _mm512_min_epi32(least, x);
+      most = _mm512_max_epi32(most, x);
+    });
+    const __mmask16 in = _mm512_cmp_epi32_mask(least, _mm512_set1_epi32(low), _MM_CMPINT_NLT);
+    return _mm512_mask_cmp_epi32_mask(in, most, _mm512_set1_epi32(high), _MM_CMPINT_LE) == 0xffff;
+  }
+  /// 2^x for x <= 0; exactly 0 for -inf.
+  template <class Powers = exp2_precise>
   static TERSEKV_INLINE f32 exp2(f32 x) {
-    const f32 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const f32 r = _mm512_maskz_sub_ps(_mm512_cmp_ps_mask(x, set(-200.0f), _CMP_GT_OQ), x, n);
-    f32 p = set(exp2_terms[0]);
-    for (int i = 1; i < exp2_count; ++i) p = fma(p, r, set(exp2_terms[i]));
-    return _mm512_scalef_ps(p, n);
+    constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    const f32 p = sum_of_powers<Powers, simd>(_mm512_reduce_ps(x, nearest));  // of x less an integer; of -inf 0
+    return _mm512_scalef_ps(p, _mm512_roundscale_ps(x, nearest));
   }
 
   // ----------------------------------------------------------------------------------------------------------- codes

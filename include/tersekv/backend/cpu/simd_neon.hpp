@@ -73,13 +73,21 @@ struct simd {
     const uint32x4_t in = vandq_u32(vcgeq_s32(x, vdupq_n_s32(low)), vcleq_s32(x, vdupq_n_s32(high)));
     return vaddvq_u32(vandq_u32(in, vld1q_u32(bit)));
   }
-  /// 2^x for x <= 0, relative error 2e-7; 2^-125 for everything below.
+  template <int N>
+  static TERSEKV_INLINE bool all_between(const std::int32_t* p, std::int32_t low, std::int32_t high) {
+    int32x4_t least = vld1q_s32(p), most = least;
+    each<N / lanes - 1>([&](auto i) TERSEKV_INLINED {
+      least = vminq_s32(least, vld1q_s32(p + (i + 1) * lanes));
+      most = vmaxq_s32(most, vld1q_s32(p + (i + 1) * lanes));
+    });
+    return vminvq_s32(least) >= low && vmaxvq_s32(most) <= high;
+  }
+  /// 2^x for x <= 0; 2^-125 for everything below.
+  template <class Powers = exp2_precise>
   static TERSEKV_INLINE f32 exp2(f32 x) {
     x = max(x, set(-125.0f));
     const int32x4_t k = vcvtnq_s32_f32(x);
-    const f32 r = sub(x, vcvtq_f32_s32(k));
-    f32 p = set(exp2_terms[0]);
-    for (int i = 1; i < exp2_count; ++i) p = fma(p, r, set(exp2_terms[i]));
+    const f32 p = sum_of_powers<Powers, simd>(sub(x, vcvtq_f32_s32(k)));
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(k, 23)));
   }
 

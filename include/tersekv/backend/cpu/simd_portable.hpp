@@ -99,13 +99,20 @@ struct simd {
     for (int i = 0; i < lanes; ++i) bits |= (p[i] >= low && p[i] <= high ? 1u : 0u) << i;
     return bits;
   }
-  /// 2^x for x <= 0, relative error 2e-7; 2^-125 for everything below.
+  template <int N>
+  static TERSEKV_INLINE bool all_between(const std::int32_t* p, std::int32_t low, std::int32_t high) {
+    bool all = true;
+    for (int i = 0; i < N; ++i) all = all && p[i] >= low && p[i] <= high;
+    return all;
+  }
+  /// 2^x for x <= 0; 2^-125 for everything below.
+  template <class Powers = exp2_precise>
   static TERSEKV_INLINE f32 exp2(f32 v) {
     return each([&](int i) {
       const float x = v.x[i] > -125.0f ? v.x[i] : -125.0f;
       const float n = x + 12582912.0f, r = x - (n - 12582912.0f);  // 1.5 * 2^23 rounds to an integer
-      float p = exp2_terms[0];
-      for (int t = 1; t < exp2_count; ++t) p = p * r + exp2_terms[t];
+      float p = 0;
+      for (const float term : Powers::terms) p = p * r + term;
       return bit_cast<float>(bit_cast<std::uint32_t>(p) + (bit_cast<std::uint32_t>(n) << 23));
     });
   }
