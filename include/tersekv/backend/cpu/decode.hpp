@@ -40,6 +40,7 @@ struct decode_scratch {
   page_choice choice;
   int rows = 0;    // padded
   int pieces = 0;  // of packed rows
+  int chunk = 0;   // pieces of an item
   int items = 0, items_left = 0;
   int tiles = 0;
   int record = -1;  // whose weights this head uses; -1 = none yet
@@ -125,7 +126,15 @@ class decode_attention {
   using keys = key_kernel<typename page::key_format>;
   using values = value_kernel<typename page::value_format>;
   static constexpr int pieces_of_page = page::rows / piece_rows;
-  static constexpr int chunk = 64;  // pieces of an item: 2048 rows
+
+  /// Pieces of an item, for a head of so many: 2048 to 16384 rows. An item waits for memory at its start, and its first
+  /// weights are too large a part of all to be rounded to 8 bits, so few long ones are better (4 bits in groups: 20 %
+  /// less time), as long as all heads together have some 32, for many cores.
+  int chunk_of(int pieces) const {
+    constexpr int least = 64, most = 512, items = 32;
+    const long wanted = static_cast<long>(pieces) * core_.shape.kv_heads / items;
+    return static_cast<int>(std::clamp<long>(wanted, least, most)) / least * least;
+  }
 
   /// Heads take turns with the memory of weights, which then stays in the cache: the first one that is free, from a
   /// head's first item until its masses are added up.
@@ -197,7 +206,8 @@ class decode_attention {
       w.chosen = step_.n == 1 && choose_pages(core_.read, core_.format, head,
                                               {w.queries.data(), rows_, stride, shape.head_dim}, w.choice);
     w.pieces = (w.chosen ? static_cast<int>(w.choice.pages.size()) : head.pages()) * pieces_of_page;
-    w.items = w.items_left = (w.pieces + chunk - 1) / chunk + 1;
+    w.chunk = chunk_of(w.pieces);
+    w.items = w.items_left = (w.pieces + w.chunk - 1) / w.chunk + 1;
     w.tiles = tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
     w.states.resize(static_cast<std::size_t>(w.items * w.rows * (padded(shape.value_dim) + 2)));
     for (const auto& pass : w.passes)
@@ -221,8 +231,9 @@ class decode_attention {
         const partial_state part = all.from(pass.first);
         if (i + 1 < w.items)
           attend_pieces<R>(
-              core_.format, w.prepared.data() + pass.prepared, i * chunk, std::min(w.pieces, (i + 1) * chunk),
-              [&](int p) { return packed_piece(w, head, p); }, see, part, all_weights.from(i * (chunk / tile_pieces)));
+              core_.format, w.prepared.data() + pass.prepared, i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk),
+              [&](int p) { return packed_piece(w, head, p); }, see, part,
+              all_weights.from(i * (w.chunk / tile_pieces)));
         else
           attend_rest<R>(w, head, h, pass.first, see, part, all_weights.from(tiles_of(w.pieces * piece_rows)));
       });
