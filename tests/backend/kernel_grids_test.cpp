@@ -9,6 +9,7 @@ namespace kv = tersekv;
 using test::briefly;
 
 TEST_CASE("kernels over grids of up to four bits err by less than an eighth of the codec", "[backend]") {
+  promises::keeps_all(test::named<kv::affine<2, 0>>("affine<2>"));
   promises::keeps_all(briefly<kv::affine<2, 64>>("affine<2, 64>"));
   promises::keeps_all(briefly<kv::affine<3, 32>>("affine<3, 32>"));
   promises::keeps_all(briefly<kv::affine<4, 0>>("affine<4>"));

@@ -235,10 +235,41 @@ inline void merges_parts(const kernels& on, unsigned seed) {
   }
 }
 
+/// The largest sums of products: codes at the ends of their range, queries and weights that are all of one size.
+inline void sums_fit(const candidate& codec) {
+  for (const int dim : {64, 128, 256})
+    for (const bool signs : {false, true}) {
+      const unsigned seed = fresh_seed();
+      CAPTURE(codec.name, seed, dim, signs);
+      const auto on = codec.make(dim, dim);
+      REQUIRE(on);
+      for (const int queries : on->together) {
+        inputs x = draw(kinds()[0], 400, queries, dim, dim, seed);
+        for (int c = 0; c < dim; ++c) {
+          const float sign = signs && x.key(0, c) < 0 ? -1.0f : 1.0f;
+          for (int r = 0; r < queries; ++r) x.query(r, c) = (r % 2 == 0 ? sign : -sign) / static_cast<float>(dim);
+          for (int t = 0; t < x.rows; ++t) {
+            const float end = c == t % dim ? -sign : sign;  // every row has both ends
+            x.key(t, c) = (t % 2 == 0 ? end : -end) + 0.05f * x.key(t, c);
+            x.value(t, c) = end + 0.05f * x.value(t, c);
+          }
+        }
+        const errors keys = measure(*on, x);
+        CAPTURE(queries, keys.ratio());
+        CHECK(near(keys, on->bits, queries * dim));
+        std::fill(x.q.begin(), x.q.end(), 0.0f);
+        const errors values = measure(*on, x);
+        CAPTURE(values.ratio());
+        CHECK(near(values, on->bits, queries * dim));
+      }
+    }
+}
+
 /// All of the above.
 inline void keeps_all(const candidate& codec) {
   stays_below_the_codecs_error(codec);
   takes_any_shape(codec);
+  sums_fit(codec);
   const unsigned seed = fresh_seed();
   CAPTURE(codec.name, seed);
   const auto on = codec.make(dim, dim);

@@ -2,7 +2,10 @@
 // Every vector operation against plain arithmetic. Also compiled for each instruction set: isa.cmake.
 #include <tersekv/backend/cpu/simd.hpp>
 
+<<<<<<< HEAD
 #include <algorithm>
+=======
+>>>>>>> d432123 (AVX2: codes of two bits stay in two places of their bytes, with a sum for each)
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -155,6 +158,41 @@ void joins(random_numbers& random) {
   for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(static_cast<int>(got[i]) == (low[i] | high[i] << Low));
 }
 
+/// Codes that are read where they lie, and what their sums come to.
+template <class P>
+void keeps_places(random_numbers& random) {
+  CAPTURE(random.seed);
+  if constexpr (requires { typename P::word; }) {
+    const auto x = codes(random, 255);
+    const typename P::word word(reinterpret_cast<const std::byte*>(x.data()));
+    each<4>([&](auto k) {
+      const auto got = bytes_of(word.template field<k>());
+      for (std::size_t i = 0; i < got.size(); ++i)
+        REQUIRE(static_cast<int>(got[i]) == (x[i] >> (2 * k) & 3) << (k % 2 * 2));
+    });
+    std::array<std::int16_t, 2 * lanes> first, second;
+    const auto whole = [&](bool positive) {
+      typename P::acc a, b;
+      std::memcpy(&a, first.data(), sizeof(a)), std::memcpy(&b, second.data(), sizeof(b));
+      a = positive ? P::whole_positive(a, b) : P::whole(a, b);
+      std::array<std::int16_t, 2 * lanes> sum;
+      std::memcpy(sum.data(), &a, sizeof(a));
+      return sum;
+    };
+    for (const bool positive : {false, true}) {
+      std::array<int, 2 * lanes> want;
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        const int part = i == 0 ? 8191 : random.below(8192), of_second = positive ? 2 * part : part - part % 2 * 8192;
+        want[i] = random.below(32768) - (positive ? 0 : 16384);
+        first[i] = static_cast<std::int16_t>(want[i] - of_second);  // wraps around
+        second[i] = static_cast<std::int16_t>(4 * of_second);
+      }
+      const auto got = whole(positive);
+      for (std::size_t i = 0; i < want.size(); ++i) REQUIRE(got[i] == want[i]);
+    }
+  }
+}
+
 TEST_CASE("this program runs the instructions that it was compiled for", "[backend]") {
 #if defined(TERSEKV_EXPECTED_ISA)
   CHECK(std::string(kv::detail::isa_name) == TERSEKV_EXPECTED_ISA);
@@ -286,6 +324,7 @@ TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {
     each<4>([&](auto k) { takes_a_field<2, k>(random); });
     each<2>([&](auto k) { takes_a_field<4, k>(random); });
     takes_a_field<8, 0>(random);
+    keeps_places<simd::narrow>(random);
     joins<2, 1>(random), joins<4, 1>(random), joins<4, 2>(random), joins<4, 3>(random), joins<6, 1>(random);
     std::int8_t table[16];
     for (auto& x : table) x = static_cast<std::int8_t>(random.below(256) - 128);

@@ -35,21 +35,22 @@ struct rounding {
   }
 };
 
-/// The `largest` for which x[n], n a multiple of the lanes, rounds to factors whose sums with codes of at most `offset`
+/// The `largest` for which x[n], n a multiple of the lanes, rounds to factors whose sums with codes of at most `code`
 /// fit: what it was, or more where the numbers are of much the same size. Then the largest factor is small, and the
 /// others are not.
-template <class P>
-TERSEKV_INLINE float largest_for_sums(float largest, const float* x, int n, int offset) {
+template <class P, int Places>
+TERSEKV_INLINE float largest_for_sums(float largest, const float* x, int n, int code) {
   if constexpr (requires { P::largest_sum; }) {
     simd::f32 sizes = simd::zero();
     for (int c = 0; c < n; c += simd::lanes) sizes = simd::add(sizes, simd::magnitude(simd::load(x + c)));
-    float size[simd::lanes], pairs[2] = {};
+    float size[simd::lanes], sum[2 * Places] = {};  // each of half of every quad, or of every second quad
+    static_assert(4 * Places <= simd::lanes);
     simd::store(size, sizes);
-    for (int i = 0; i < simd::lanes; ++i) pairs[i / 2 % 2] += size[i];  // a sum holds half of every quad
-    const int rounded_up = n / 4;
-    const int most = P::largest_sum / offset - rounded_up - 1;
-    return std::max(largest,
-                    std::max(pairs[0], pairs[1]) * (static_cast<float>(P::largest_factor) / static_cast<float>(most)));
+    for (int i = 0; i < simd::lanes; ++i) sum[i / 2 % (2 * Places)] += size[i];
+    const int rounded_up = n / 4 / Places;
+    const int most = P::largest_sum / code - rounded_up - 1;
+    return std::max(largest, *std::max_element(sum, sum + 2 * Places) *
+                                 (static_cast<float>(P::largest_factor) / static_cast<float>(most)));
   }
   return largest;
 }

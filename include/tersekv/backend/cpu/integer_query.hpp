@@ -24,6 +24,19 @@ TERSEKV_INLINE extent extent_of(const float* x, int n) {
   return {simd::largest(most), std::sqrt(simd::sum(squares))};
 }
 
+/// Likewise for sums of `Quads` quads of numbers of which only the extent is known: n of them add up to at most sqrt(n)
+/// times their length.
+template <class P, int Places, int Quads>
+TERSEKV_INLINE float largest_for_sums(const extent& e, int code) {
+  if constexpr (requires { P::largest_sum; }) {
+    constexpr int n = 2 * Quads / Places, rounded_up = n / 2;
+    const auto most = static_cast<float>(P::largest_sum / code - rounded_up - 1);
+    const float together = std::sqrt(static_cast<float>(n)) * e.length;
+    return std::max(e.largest, together * (static_cast<float>(P::largest_factor) / most));
+  }
+  return e.largest;
+}
+
 template <class Grid>
 inline constexpr bool may_be_narrow = simd::rounds_narrow&& Grid::bits <= 4 &&
                                       (!requires { Grid::table; } || simd::narrow::full_range);
@@ -51,7 +64,7 @@ struct integer_query {
   template <class P>
   static constexpr int chunk() {
     if constexpr (requires { P::largest_sum; })
-      return whole_steps(P::largest_sum / (2 * typical_factor * middle<Grid>()));
+      return whole_steps(P::largest_sum / (2 * typical_factor * largest_code<Grid, P>()) * places<Grid, P, 1>());
     else
       return any_chunk<P>();
   }
@@ -82,7 +95,7 @@ struct integer_query {
   template <class P>
   TERSEKV_INLINE void write(const float* q, float largest, int depth, int group, int groups, int rows, int r) {
     each_chunk<P>(depth, group, groups, [&](int, int first, int count) TERSEKV_INLINED {
-      largest = largest_for_sums<P>(largest, q + 4 * first, 4 * count, middle<Grid>());
+      largest = largest_for_sums<P, places<Grid, P, 1>()>(largest, q + 4 * first, 4 * count, largest_code<Grid, P>());
     });
     const rounding<P> by(largest);
     simd::store(scale + r * simd::lanes, simd::set(by.scale));

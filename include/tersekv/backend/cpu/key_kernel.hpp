@@ -49,12 +49,12 @@ TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes
                                const factor_rows<P>& factors, int from, const simd::begin_words*& start,
                                Scale&& scale) {
   const auto add = [&]<int Count>(std::integral_constant<int, Count>, int c, int count) TERSEKV_INLINED {
-    typename P::acc a[L][R];
+    product_sum<P, places<Grid, P, R>()> a[L][R];
     add_products<Grid, P, Count>(a, from_words{start}, lanes, static_cast<std::size_t>(depth),
                                  static_cast<std::size_t>(c), static_cast<std::size_t>(count),
                                  fresh<std::byte>(factors.row(R, 0, from + c - first)), P::row_bytes(factors.quads));
     each_sum<L, R>([&](auto l, auto r)
-                       TERSEKV_INLINED { sum[l][r] = simd::fma(P::value(a[l][r]), scale(l, r), sum[l][r]); });
+                       TERSEKV_INLINED { sum[l][r] = simd::fma(P::value(a[l][r].whole()), scale(l, r), sum[l][r]); });
     start += R;
   };
   int c = first;
@@ -232,14 +232,14 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
     const simd::begin_words* start = fresh<simd::begin_words>(q.start);
     each<Groups>([&](auto g) TERSEKV_INLINED {
       constexpr int first = g * usual_quads;
-      typename P::acc a[L][R];
+      product_sum<P, Groups == 1 ? places<Grid, P, R>() : 1> a[L][R];  // registers hold `sum` too
       add_products<Grid, P, usual_quads>(a, from_words{start + g * R}, lanes, depth, first, usual_quads,
                                          factors + first * P::quad_bytes(R), P::row_bytes(padded_quads(depth)));
       simd::f32 step[L];
       each<L>([&](auto l) TERSEKV_INLINED { step[l] = simd::load(at.steps + g * at.rows + t + l * W); });
       if constexpr (Grid::numbers > 1) add_centres<g == 0>(sum, step, at.lows + g * at.rows + t, q.total + g * R * W);
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
-        const simd::f32 x = P::value(a[l][r]);
+        const simd::f32 x = P::value(a[l][r].whole());
         sum[l][r] = g == 0 && Grid::numbers == 1 ? simd::mul(x, step[l]) : simd::fma(x, step[l], sum[l][r]);
       });
     });
@@ -318,6 +318,9 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
 
  private:
   static constexpr int folded = 128;  // channels that are folded at a time
+  /// Quads of one sum of products.
+  template <class P>
+  static constexpr int chunk = std::min(folded / 4, integer_query<Grid>::template chunk<P>());
 
   /// The queries times the steps of a span's channels.
   template <int R>
@@ -359,13 +362,12 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
     }
     template <class P>
     TERSEKV_INLINE void round(int quads) {
-      constexpr int chunk = integer_query<Grid>::template any_chunk<P>();
       for (int r = 0; r < R; ++r) {
-        const rounding<P> by(size[r].largest);
+        const rounding<P> by(largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], largest_code<Grid, P>()));
         scale[r] = by.scale;
-        for (int first = 0, i = r; first < quads; first += chunk, i += R)
+        for (int first = 0, i = r; first < quads; first += chunk<P>, i += R)
           start[i] = P::centred(factor_rows<P>{factors, folded / 4}.round(
-                                    x[r] + 4 * first, first, std::min(chunk, quads - first),
+                                    x[r] + 4 * first, first, std::min(chunk<P>, quads - first),
                                     [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, R, r),
                                 middle<Grid>());
       }
@@ -382,12 +384,11 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         sum[l][r] = simd::set(q.base[r]);
         if (quad > 0) sum[l][r] = simd::add(sum[l][r], simd::load(s + r * soft_rows + t + l * W));
       });
-      constexpr int chunk = integer_query<Grid>::template any_chunk<P>();
       const simd::begin_words* start = q.start;
       const factor_rows<P> factors{const_cast<std::byte*>(q.factors), folded / 4};
-      add_chunks<Grid, P, chunk, known_chunk(chunk)>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
-                                                     [&](auto, auto r)
-                                                         TERSEKV_INLINED { return simd::set(q.scale[r]); });
+      add_chunks<Grid, P, chunk<P>, known_chunk(chunk<P>)>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
+                                                           [&](auto, auto r)
+                                                               TERSEKV_INLINED { return simd::set(q.scale[r]); });
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { simd::store(s + r * soft_rows + t + l * W, sum[l][r]); });
     });
   }

@@ -21,13 +21,45 @@ constexpr int middle() {
     return 1 << (Grid::bits - 1);
 }
 
+/// Narrow codes need not be moved to the lowest bits of their bytes: those that stay one place higher count 1 << bits
+/// times as much, and have a sum of their own, which is divided once. How many places, and so sums for each of R rows:
+/// quad q adds to sum q % places.
+template <class Grid, class P, int R>
+constexpr int places() {
+  if constexpr (requires { P::places(Grid::bits, R); })
+    return P::places(Grid::bits, R);
+  else
+    return 1;
+}
+/// What a factor of 1 adds at most to a sum that must fit. With two places it is the second: its codes are not centred,
+/// and it is divided. The first begins for both, and may wrap around until they are added.
+template <class Grid, class P>
+constexpr int largest_code() {
+  return places<Grid, P, 1>() == 1 ? middle<Grid>() : ((1 << Grid::bits) - 1) << Grid::bits;
+}
+template <class P, int Places>
+struct product_sum {
+  using word = typename P::word;
+  typename P::acc of[Places];
+  TERSEKV_INLINE typename P::acc whole() const { return P::whole(of[0], of[1]); }
+  TERSEKV_INLINE typename P::acc whole_positive() const { return P::whole_positive(of[0], of[1]); }
+};
+template <class P>
+struct product_sum<P, 1> {
+  using word = simd::raw;
+  typename P::acc of[1];
+  TERSEKV_INLINE const typename P::acc& whole() const { return of[0]; }
+  TERSEKV_INLINE const typename P::acc& whole_positive() const { return of[0]; }
+};
+
 /// Codes of one step: as many quads as the narrowest plane packs into a word.
-template <class Grid>
+template <class Grid, class P = simd::wide, int Places = 1>
 struct quad_codes {
   using block = quad_block<Grid::bits>;
   static constexpr int quads = 8 / block::narrowest();
   static constexpr int units = quads * Grid::bits / 8;
-  using words = simd::raw[units];
+  using word = typename product_sum<P, Places>::word;
+  using words = word[units];
 
   /// Those of the `step`-th step behind quad q. `at`: the first of the vector's lanes in the first unit of the block.
   template <class Step>
@@ -37,14 +69,23 @@ struct quad_codes {
   }
   template <int K>
   static TERSEKV_INLINE simd::raw code(const words& u) {
-    const simd::raw x = collect<K, 0, 0>(u);
-    if constexpr (requires { Grid::table; })
-      return simd::lookup(x, Grid::table.data());
+    if constexpr (in_place)
+      return u[0].template field<K>();
+    else if constexpr (requires { Grid::table; })
+      return simd::lookup(collect<K, 0, 0>(u), Grid::table.data());
     else
-      return x;
+      return collect<K, 0, 0>(u);
   }
 
  private:
+  static constexpr bool in_place = Places > 1;
+  static_assert(!in_place || units == 1);
+  static TERSEKV_INLINE word read(const std::byte* p) {
+    if constexpr (in_place)
+      return word(p);
+    else
+      return simd::load_raw(p);
+  }
   template <int Low, int Unit, class Step>
   static TERSEKV_INLINE void load_planes(words& u, const std::byte* at, std::ptrdiff_t ahead, std::size_t depth,
                                          std::size_t q, Step step) {
@@ -53,7 +94,7 @@ struct quad_codes {
     const std::byte* from = at + block::plane(Low, static_cast<int>(depth)) + q * w / 8 * line;
     each<n>([&](auto i) TERSEKV_INLINED {
       constexpr int unit = Step::value * n + i;
-      u[Unit + i] = simd::load_raw(from + unit * line);
+      u[Unit + i] = read(from + unit * line);
       // Two vectors of 8 lanes share a line: of two lines the first vector asks for the first, the second for the
       // other.
       if constexpr (simd::lanes == block_lanes)
@@ -133,20 +174,22 @@ struct from_words {
     a = P::begin(at[r], codes, x);
   }
 };
-/// What the first products are added to, and the others.
-template <bool First, class From>
-TERSEKV_INLINE std::conditional_t<First, From, from_sums> start_of(const From& from) {
-  if constexpr (First)
-    return from;
+/// What the first products of a place are added to, and the others. Words are added to the first sum.
+template <bool First, int Place, class From>
+TERSEKV_INLINE auto start_of(const From& from) {
+  if constexpr (!First)
+    return from_sums{};
+  else if constexpr (Place > 0 && std::is_same_v<From, from_words>)
+    return from_nothing{};
   else
-    return {};
+    return from;
 }
 
 /// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r.
-template <class Grid, class P, int Quads, class From, int R, int L>
-TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const From& from, const lane_vectors& lanes,
+template <class Grid, class P, int Quads, class From, int R, int L, int Places>
+TERSEKV_INLINE void add_quads(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors& lanes,
                               std::size_t depth, std::size_t q, const std::byte* factors, int row) {
-  using codes = quad_codes<Grid>;
+  using codes = quad_codes<Grid, P, Places>;
   each<Quads / codes::quads>([&](auto step) TERSEKV_INLINED {
     typename codes::words u[L];
     each<L>([&](auto l) TERSEKV_INLINED { codes::load(u[l], lanes.at(l), lanes.ahead, depth, q, step); });
@@ -155,8 +198,10 @@ TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const From& from, cons
       each<L>([&](auto l) TERSEKV_INLINED { c[l] = codes::template code<k>(u[l]); });
       each<R>([&](auto r) TERSEKV_INLINED {
         const auto x = P::load(factors + (step * codes::quads + k) * P::quad_bytes(R) + r * row, row);
-        each<L>([&](auto l)
-                    TERSEKV_INLINED { start_of<step == 0 && k == 0>(from).template add<P>(a[l][r], c[l], x, r); });
+        each<L>([&](auto l) TERSEKV_INLINED {
+          constexpr int place = k % Places;
+          start_of<step == 0 && k == place, place>(from).template add<P>(a[l][r].of[place], c[l], x, r);
+        });
       });
     });
   });
@@ -164,17 +209,18 @@ TERSEKV_INLINE void add_quads(typename P::acc (&a)[L][R], const From& from, cons
 
 /// a[l][r] += codes of quads [first, first + count) of lane vector l times the factors f of row r, `row` bytes apart.
 /// Count > 0: a count that is known, and small enough to be written out.
-template <class Grid, class P, int Count, class From, int R, int L>
-TERSEKV_INLINE void add_products(typename P::acc (&a)[L][R], const From& from, const lane_vectors& lanes,
+template <class Grid, class P, int Count, class From, int R, int L, int Places>
+TERSEKV_INLINE void add_products(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors& lanes,
                                  std::size_t depth, std::size_t first, std::size_t count, const std::byte* f, int row) {
   constexpr std::size_t least = quad_codes<Grid>::quads, many = std::max<std::size_t>(simd::written_out / 2, least);
   if constexpr (Count > 0 && Count <= simd::written_out) {
     add_quads<Grid, P, Count>(a, from, lanes, depth, first, f, row);
   } else {
-    if constexpr (std::is_same_v<From, from_nothing>)
-      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::none(); });
-    if constexpr (std::is_same_v<From, from_words>)
-      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { a[l][r] = P::start(from.at[r]); });
+    if constexpr (!std::is_same_v<From, from_sums>)
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
+        each<Places>([&](auto place) TERSEKV_INLINED { a[l][r].of[place] = P::none(); });
+        if constexpr (std::is_same_v<From, from_words>) a[l][r].of[0] = P::start(from.at[r]);
+      });
     const std::size_t last = first + count;
     std::size_t q = first;
     for (; q + many <= last; q += many, f += many * P::quad_bytes(R))

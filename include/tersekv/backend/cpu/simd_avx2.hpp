@@ -130,6 +130,20 @@ struct simd {
     const raw shifted = K == 0 ? x : _mm256_srli_epi16(x, Width * K);
     return _mm256_and_si256(shifted, _mm256_set1_epi8(static_cast<char>((1 << Width) - 1)));
   }
+  /// Four quads of codes of two bits, read where they lie; codes of odd quads stay four times as large. Two fields
+  /// share a shift (a product, which may read memory) and none is loaded first: five instructions instead of eight.
+  struct word_in_place {
+    const std::byte* at;
+    raw high;
+    word_in_place() = default;
+    explicit TERSEKV_INLINE word_in_place(const std::byte* p)
+        : at(p), high(_mm256_mulhi_epu16(load_raw(p), _mm256_set1_epi16(1 << 12))) {}
+    template <int K>
+    TERSEKV_INLINE raw field() const {
+      const raw mask = _mm256_set1_epi8(K % 2 == 0 ? 0x03 : 0x0c);
+      return K < 2 ? and_of(mask, at) : _mm256_and_si256(mask, high);
+    }
+  };
   template <int Low>
   static TERSEKV_INLINE raw join(raw x, raw high) {
     return _mm256_or_si256(x, _mm256_slli_epi16(high, Low));
@@ -162,6 +176,12 @@ struct simd {
     static constexpr std::size_t bytes(int quads, int rows) { return static_cast<std::size_t>(32 * quads * rows); }
     using acc = __m256i;
     using factor = __m256i;
+    /// Codes of two bits keep two places in their bytes, where registers hold two sums for every row.
+    static constexpr int places(int bits, int rows) { return bits == 2 && rows <= 4 ? 2 : 1; }
+    using word = word_in_place;
+    static TERSEKV_INLINE acc whole(acc even, acc odd) { return add16(even, _mm256_srai_epi16(odd, 2)); }
+    /// Sums of positive products may use all 16 bits.
+    static TERSEKV_INLINE acc whole_positive(acc even, acc odd) { return add16(even, _mm256_srli_epi16(odd, 2)); }
     template <class Number>
     static TERSEKV_INLINE acc write(Number&& number, std::byte* to, int, int rows) {
       __m256i n[4];
@@ -294,6 +314,11 @@ struct simd {
  private:
   // g++ reorders chains of integer additions, computes all products first and spills them; not so these.
 #if defined(__GNUC__) && !defined(__clang__)
+  static TERSEKV_INLINE __m256i and_of(__m256i a, const std::byte* b) {  // g++ would load b once, into a register
+    __m256i both;
+    __asm__("vpand %2, %1, %0" : "=x"(both) : "x"(a), "m"(*reinterpret_cast<const __m256i*>(b)));
+    return both;
+  }
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) {
     __m256i sum;
     __asm__("vpaddw %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
@@ -310,6 +335,7 @@ struct simd {
     return sum;
   }
 #else
+  static TERSEKV_INLINE __m256i and_of(__m256i a, const std::byte* b) { return _mm256_and_si256(a, load_raw(b)); }
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
   static TERSEKV_INLINE __m256i add16(__m256i a, const begin_words& b) { return _mm256_add_epi16(a, b.all()); }
   static TERSEKV_INLINE __m256i add32(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }

@@ -163,7 +163,7 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     constexpr int units = group_rows<Pieces>::units;
     const factor_rows<P> factors = w.factors();
     const std::byte* factor = fresh<std::byte>(factors.at);
-    typename P::acc a[L][R];
+    product_sum<P, prepared::template places<P, R>()> a[L][R];
     const auto multiply = [&](auto u) TERSEKV_INLINED {
       v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
         using from = std::conditional_t<first, from_nothing, from_sums>;
@@ -175,13 +175,14 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     simd::f32 sum[L][R];
     if constexpr (units == 1) {
       multiply(std::integral_constant<int, 0>{});
-      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = P::value(a[l][r]); });
+      each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = P::value(a[l][r].whole_positive()); });
     } else {
       typename P::weighed all[L][R];
       each<units>([&](auto u) TERSEKV_INLINED {
         multiply(u);
         each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
-          all[l][r] = u == 0 ? P::weigh(a[l][r], w.part[u][r]) : P::add_weighed(all[l][r], a[l][r], w.part[u][r]);
+          const auto& x = a[l][r].whole_positive();
+          all[l][r] = u == 0 ? P::weigh(x, w.part[u][r]) : P::add_weighed(all[l][r], x, w.part[u][r]);
         });
       });
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = P::weighed_value(all[l][r]); });

@@ -57,6 +57,14 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
   static constexpr float precise = 0.005f * static_cast<float>(1 << (8 - 2 * std::min(4, Grid::bits)));
   static constexpr std::size_t block_bytes = plane::block::bytes(value_rows);
 
+  /// Of sums of products. Positive ones use all 16 bits.
+  template <class P, int R>
+  static constexpr int places() {
+    constexpr int n = signed_steps<Grid> ? 1 : detail::places<Grid, P, R>();
+    static_assert(n == 1 || largest_code<Grid, P>() * P::largest_factor * (2 * weight_rows / 4 / n) <= 65535);
+    return n;
+  }
+
   static TERSEKV_INLINE simd::f32 size(simd::f32 x) { return signed_steps<Grid> ? simd::magnitude(x) : x; }
 
   /// One group of some pieces: of a whole tile (Pieces > 0), or of a unit.
