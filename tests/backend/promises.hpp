@@ -245,18 +245,17 @@ inline void sums_fit(const candidate& codec) {
       REQUIRE(on);
       for (const int queries : on->together) {
         inputs x = draw(kinds()[0], 400, queries, dim, dim, seed);
+        const auto sign = [&](int c) { return signs && c * c % 7 == 2 ? -1.0f : 1.0f; };
+        const auto end = [&](int t, int c) { return c == t % dim ? -sign(c) : sign(c); };  // every row has both
         for (int c = 0; c < dim; ++c) {
-          const float sign = signs && x.key(0, c) < 0 ? -1.0f : 1.0f;
-          for (int r = 0; r < queries; ++r) x.query(r, c) = (r % 2 == 0 ? sign : -sign) / static_cast<float>(dim);
-          for (int t = 0; t < x.rows; ++t) {
-            const float end = c == t % dim ? -sign : sign;  // every row has both ends
-            x.key(t, c) = (t % 2 == 0 ? end : -end) + 0.05f * x.key(t, c);
-            x.value(t, c) = end + 0.05f * x.value(t, c);
-          }
+          for (int r = 0; r < queries; ++r) x.query(r, c) = (r % 2 == 0 ? sign(c) : -sign(c)) / static_cast<float>(dim);
+          for (int t = 0; t < x.rows; ++t) x.key(t, c) = (t % 2 == 0 ? end(t, c) : -end(t, c)) + 0.05f * x.key(t, c);
         }
         const errors keys = measure(*on, x);
         CAPTURE(queries, keys.ratio());
         CHECK(near(keys, on->bits, queries * dim));
+        for (int c = 0; c < dim; ++c)
+          for (int t = 0; t < x.rows; ++t) x.value(t, c) = end(t, c) + 0.05f * x.value(t, c);
         std::fill(x.q.begin(), x.q.end(), 0.0f);
         const errors values = measure(*on, x);
         CAPTURE(values.ratio());

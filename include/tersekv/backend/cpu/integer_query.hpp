@@ -28,13 +28,10 @@ TERSEKV_INLINE extent extent_of(const float* x, int n) {
 /// times their length.
 template <class P, int Places, int Quads>
 TERSEKV_INLINE float largest_for_sums(const extent& e, int code) {
-  if constexpr (requires { P::largest_sum; }) {
-    constexpr int n = 2 * Quads / Places, rounded_up = n / 2;
-    const auto most = static_cast<float>(P::largest_sum / code - rounded_up - 1);
-    const float together = std::sqrt(static_cast<float>(n)) * e.length;
-    return std::max(e.largest, together * (static_cast<float>(P::largest_factor) / most));
-  }
-  return e.largest;
+  constexpr int n = 2 * Quads / Places, rounded_up = n / 2;
+  const auto most = static_cast<float>(P::largest_sum / code - rounded_up - 1);
+  return std::max(e.largest,
+                  e.length * (std::sqrt(static_cast<float>(n)) * (static_cast<float>(P::largest_factor) / most)));
 }
 
 template <class Grid>
@@ -71,7 +68,7 @@ struct integer_query {
   /// As long as any factors allow.
   template <class P>
   static constexpr int any_chunk() {
-    return whole_steps(P::quads(middle<Grid>()));
+    return whole_steps(P::quads(largest_code<Grid, P>()) * places<Grid, P, 1>());
   }
   static std::size_t bytes(int depth, int groups, int rows) {
     const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);

@@ -318,9 +318,9 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
 
  private:
   static constexpr int folded = 128;  // channels that are folded at a time
-  /// Quads of one sum of products.
+  /// Quads of one sum of products: as many as any factors allow, or all where there are two places: round() sees to it.
   template <class P>
-  static constexpr int chunk = std::min(folded / 4, integer_query<Grid>::template chunk<P>());
+  static constexpr int chunk = places<Grid, P, 1>() > 1 ? folded / 4 : integer_query<Grid>::template any_chunk<P>();
 
   /// The queries times the steps of a span's channels.
   template <int R>
@@ -363,7 +363,10 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
     template <class P>
     TERSEKV_INLINE void round(int quads) {
       for (int r = 0; r < R; ++r) {
-        const rounding<P> by(largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], largest_code<Grid, P>()));
+        float largest = size[r].largest;
+        if constexpr (places<Grid, P, 1>() > 1)
+          largest = largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], largest_code<Grid, P>());
+        const rounding<P> by(largest);
         scale[r] = by.scale;
         for (int first = 0, i = r; first < quads; first += chunk<P>, i += R)
           start[i] = P::centred(factor_rows<P>{factors, folded / 4}.round(
