@@ -2,10 +2,7 @@
 // Every vector operation against plain arithmetic. Also compiled for each instruction set: isa.cmake.
 #include <tersekv/backend/cpu/simd.hpp>
 
-<<<<<<< HEAD
 #include <algorithm>
-=======
->>>>>>> d432123 (AVX2: codes of two bits stay in two places of their bytes, with a sum for each)
 #include <array>
 #include <cmath>
 #include <cstdint>
