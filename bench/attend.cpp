@@ -109,7 +109,7 @@ class attend_question {
         peer->use(threads);
         all.push_back({.name = name, .run = [p = peer.get()] { p->attend(); }});
       }
-      const auto times = interleaved(all, session_.seconds(4));
+      const auto times = interleaved(all, session_.seconds(3));
       report(shape, rows, threads, held, caches, peers, times);
     }
   }
