@@ -78,6 +78,16 @@ TEST_CASE("one head of one long sequence is work for many threads, with the same
   }
 }
 
+TEST_CASE("pieces of work are longer where many heads have many rows, with the same bits for any threads",
+          "[backend]") {
+  const test::stream s({.layers = 1, .query_heads = 32, .kv_heads = 32, .head_dim = 16}, 9001, 4);
+  const auto serial = decoded<kv::int8<>>(s, 1, 0);
+  CHECK(test::worst_error(s, serial, 9000, 1) < 3e-2);
+  int items = 0;
+  CHECK(decoded<kv::int8<>>(s, 1, 3, &items) == serial);
+  CHECK(items == 32 * 3);  // 8192 rows, the other packed ones, numbers
+}
+
 TEST_CASE("one head's long prompt is work for many threads, with the same bits for any number", "[backend]") {
   const test::stream s({.layers = 1, .query_heads = 4, .kv_heads = 1, .head_dim = 32}, 1900, 9);
   same_for_any_threads(s, 300, 25);  // blocks of 64 tokens

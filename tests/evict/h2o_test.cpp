@@ -106,11 +106,11 @@ TEST_CASE("attention mass sums to the number of queries until a row leaves", "[e
 
 /// What h2o has added up for every head of a cache of many rows after some tokens, and the outputs; the cache's report.
 struct masses {
-  std::vector<std::vector<float>> of_head = std::vector<std::vector<float>>(6);
+  std::vector<std::vector<float>> of_head;
   std::vector<std::vector<float>> out;
   kv::report_data report;
 };
-masses add_up(const kv::cpu& backend) {
+masses add_up(const kv::cpu& backend, int heads = 6, int rows = 4420) {  // several pieces of work per head
   struct showing : kv::h2o {
     masses* to = nullptr;
     void score(const kv::scored_head& head, std::span<float> scores) const {
@@ -119,10 +119,11 @@ masses add_up(const kv::cpu& backend) {
     }
   };
   masses sums;
-  showing policy{{.heavy = 4400, .recent = 20}};
+  sums.of_head.resize(static_cast<std::size_t>(heads));
+  showing policy{{.heavy = rows - 20, .recent = 20}};
   policy.to = &sums;
-  const kv::model_shape shape{.layers = 1, .query_heads = 12, .kv_heads = 6, .head_dim = 8};
-  constexpr int rows = 4420, tokens = 3;  // several pieces of work per head
+  const kv::model_shape shape{.layers = 1, .query_heads = 2 * heads, .kv_heads = heads, .head_dim = 8};
+  constexpr int tokens = 3;
   test::stream s(shape, rows + tokens);
   auto cache = kv::make_cache(shape, backend, kv::dense<float>{}, policy);
   auto chat = cache.open();
@@ -161,6 +162,19 @@ TEST_CASE("attention mass is the same bits for any threads, and heads take turns
   const std::size_t weights = 36 * 2 * 128 * sizeof(float);  // of one head
   CHECK(add_up(in_order).report.workspace_bytes < alone.report.workspace_bytes + weights);
   CHECK(add_up(in_turn).report.workspace_bytes > alone.report.workspace_bytes + 4 * weights);
+}
+
+TEST_CASE("attention mass is complete where many heads have long pieces of work", "[evict]") {
+  const masses alone = add_up({}, 32, 9000);  // 8192 rows, then the others
+  for (const auto& head : alone.of_head) {
+    double sum = 0;
+    for (const float x : head) sum += static_cast<double>(x);
+    REQUIRE(head.size() == 9001);
+    CHECK(sum == Approx(3).epsilon(1e-2));
+  }
+  const masses others = add_up(test::on_threads(3), 32, 9000);
+  CHECK(others.of_head == alone.of_head);
+  CHECK(others.out == alone.out);
 }
 
 TEST_CASE("h2o with as many heavy rows as tokens is dense attention, with none a sliding window", "[evict]") {
