@@ -33,7 +33,7 @@ void steps(session& s, const std::vector<recipe>& recipes, head_shape shape) {
     std::vector<std::unique_ptr<kv::any_sequence>> sequences;
     std::vector<candidate> all;
     for (const recipe& r : recipes) {
-      caches.push_back(std::make_unique<kv::any_cache>(r.make(shape.model(), kv::cpu{})));
+      caches.push_back(std::make_unique<kv::any_cache>(r.make(shape.model(), kv::cpu{.memory = s.memory()})));
       sequences.push_back(std::make_unique<kv::any_sequence>(caches.back()->open()));
       fill(*sequences.back(), block, 4096);
       all.push_back({.name = r.name, .run = [&block, n, steps, sequence = sequences.back().get()] {

@@ -92,12 +92,13 @@ class attend_question {
     session_.threads().use(1);
     std::vector<std::unique_ptr<decoding>> caches(held.size());
     in_pairs(held.size(), [&](std::size_t i) {
-      caches[i] = std::make_unique<decoding>(held[i]->make(shape.model(), session_.threads().backend()), block, rows);
+      caches[i] = std::make_unique<decoding>(held[i]->make(shape.model(), session_.backend()), block, rows);
     });
     std::vector<std::pair<std::string, std::unique_ptr<peer_cache>>> peers;
 #if defined(TERSEKV_BENCH_GGML)
     if (static_cast<long>(rows) * shape.kv_heads <= 65536L * 8)
-      for (const char* type : peer_types) peers.emplace_back(type, make_peer(type, rows_for_peer(block, rows)));
+      for (const char* type : peer_types)
+        peers.emplace_back(type, make_peer(type, rows_for_peer(block, rows), session_.memory()));
 #endif
     for (const int threads : session_.thread_counts()) {
       session_.threads().use(threads);
@@ -171,7 +172,7 @@ class attend_question {
       errors_[recipes_[i].name] = found[i], bits_[recipes_[i].name] = bits[i];
 #if defined(TERSEKV_BENCH_GGML)
     for (const char* type : peer_types) {
-      const auto one = make_peer(type, rows_for_peer(block, block.rows));
+      const auto one = make_peer(type, rows_for_peer(block, block.rows), session_.memory());
       one->use(1);
       one->attend();
       errors_["ggml " + std::string(type)].total =

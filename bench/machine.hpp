@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -23,12 +24,12 @@ struct machine {
 /// Reads memory that no cache holds, several streams per thread.
 class memory_stream {
  public:
-  explicit memory_stream(std::size_t last_level_cache);
+  memory_stream(std::size_t last_level_cache, std::pmr::memory_resource* memory);
   void read(team& threads);
   double bytes() const { return static_cast<double>(words_.size() * sizeof(std::uint64_t)); }
 
  private:
-  std::vector<std::uint64_t> words_;
+  std::pmr::vector<std::uint64_t> words_;
   std::uint64_t sum_ = 0;
 };
 

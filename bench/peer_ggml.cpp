@@ -23,14 +23,15 @@ ggml_type type_named(const std::string& name) {
 
 class ggml_cache final : public peer_cache {
  public:
-  ggml_cache(const std::string& name, const peer_rows& s) {
+  ggml_cache(const std::string& name, const peer_rows& s, std::pmr::memory_resource* memory) : all_(memory) {
     const ggml_type type = type_named(name);
     const int query_heads = s.kv_heads * s.group;
     const auto of_token = static_cast<std::size_t>(s.kv_heads * s.head_dim);
     bytes_ = 2 * ggml_row_size(type, static_cast<std::int64_t>(of_token)) * static_cast<std::size_t>(s.rows);
     const std::size_t small = 64 * ggml_tensor_overhead() + ggml_graph_overhead() +
                               16 * sizeof(float) * static_cast<std::size_t>(query_heads * s.head_dim);
-    context_.reset(ggml_init({bytes_ + small + (std::size_t{1} << 20), nullptr, false}));
+    all_.resize((bytes_ + small + (std::size_t{1} << 20)) / sizeof(line));
+    context_.reset(ggml_init({all_.size() * sizeof(line), all_.data(), false}));
     if (!context_) throw std::bad_alloc();
     ggml_context* c = context_.get();
     const auto heads_of = [&](const float* x) {
@@ -73,6 +74,10 @@ class ggml_cache final : public peer_cache {
     void operator()(ggml_context* c) const { ggml_free(c); }
     void operator()(ggml_threadpool* p) const { ggml_threadpool_free(p); }
   };
+  struct alignas(64) line {
+    std::byte bytes[64];
+  };
+  std::pmr::vector<line> all_;  // the context's memory
   std::unique_ptr<ggml_context, freed> context_;
   std::unique_ptr<ggml_threadpool, freed> pool_;
   ggml_cgraph* graph_ = nullptr;
@@ -85,8 +90,9 @@ class ggml_cache final : public peer_cache {
 
 }  // namespace
 
-std::unique_ptr<peer_cache> make_peer(const std::string& type, const peer_rows& rows) {
-  return std::make_unique<ggml_cache>(type, rows);
+std::unique_ptr<peer_cache> make_peer(const std::string& type, const peer_rows& rows,
+                                      std::pmr::memory_resource* memory) {
+  return std::make_unique<ggml_cache>(type, rows, memory);
 }
 
 }  // namespace bench

@@ -4,6 +4,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <memory_resource>
 #include <string>
 
 namespace bench {
@@ -31,6 +32,7 @@ struct peer_rows {
   const float* q;  // [query_heads, head_dim]
 };
 /// `type`: F16, Q8_0, Q4_0.
-std::unique_ptr<peer_cache> make_peer(const std::string& type, const peer_rows& rows);
+std::unique_ptr<peer_cache> make_peer(const std::string& type, const peer_rows& rows,
+                                      std::pmr::memory_resource* memory);
 
 }  // namespace bench

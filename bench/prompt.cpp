@@ -69,7 +69,7 @@ void attention(session& s, const block_of_rows& block, int past, int n, int thre
     const bool listed = std::any_of(std::begin(recipes_of_prompts), std::end(recipes_of_prompts),
                                     [&](const char* name) { return r.name == name; });
     if (!listed || !s.wanted().wants(r.name) || (past == 0 && r.integer)) continue;  // no packed rows, no codec
-    caches.push_back(std::make_unique<prompting>(r.make(shape.model(), s.threads().backend()), block, past, n));
+    caches.push_back(std::make_unique<prompting>(r.make(shape.model(), s.backend()), block, past, n));
     all.push_back({.name = r.name, .run = [p = caches.back().get()] { p->attend(); }});
   }
   const auto times = interleaved(all, s.seconds(6), 3);
@@ -94,9 +94,9 @@ void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads
   std::unique_ptr<prompting> plain, scored;
   const auto renew = [&](std::unique_ptr<prompting>& p, bool scores) {
     p.reset();
-    p = std::make_unique<prompting>(make(scores ? "snapkv=" + std::to_string(rows - n) + "+32+5,int4=32" : "int4=32",
-                                         shape.model(), s.threads().backend()),
-                                    block, rows - n, n);
+    p = std::make_unique<prompting>(
+        make(scores ? "snapkv=" + std::to_string(rows - n) + "+32+5,int4=32" : "int4=32", shape.model(), s.backend()),
+        block, rows - n, n);
     p->attend();
   };
   const auto times =

@@ -39,7 +39,7 @@ struct prompting {
 inline double attention_of_prompt(session& s, const block_of_rows& block, int rows) {
   constexpr int n = 64;
   s.note("the attention of a whole prompt is taken from that of 64 tokens in its middle");
-  prompting middle(make("dense=f16", block.shape.model(), s.threads().backend()), block, (rows - n) / 2, n);
+  prompting middle(make("dense=f16", block.shape.model(), s.backend()), block, (rows - n) / 2, n);
   return interleaved({{.name = "attend", .run = [&] { middle.attend(); }}}, s.seconds(1))[0].us * rows / n;
 }
 

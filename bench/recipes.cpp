@@ -18,8 +18,7 @@ void pairs(session& s, const std::string& part, const std::string& share, const 
   s.threads().use(1);
   std::vector<std::unique_ptr<decoding>> caches(recipes.size());
   in_pairs(recipes.size(), [&](std::size_t i) {
-    caches[i] =
-        std::make_unique<decoding>(make(recipes[i].text, block.shape.model(), s.threads().backend()), block, rows);
+    caches[i] = std::make_unique<decoding>(make(recipes[i].text, block.shape.model(), s.backend()), block, rows);
   });
   for (const int threads : s.thread_counts()) {
     s.threads().use(threads);
@@ -90,8 +89,7 @@ void decoding_steps(session& s, const block_of_rows& block, int rows) {
     std::vector<candidate> all;
     s.threads().use(1);
     in_pairs(caches.size(), [&](std::size_t i) {
-      caches[i] =
-          std::make_unique<decoding>(make(recipes[i].text, block.shape.model(), s.threads().backend()), block, rows);
+      caches[i] = std::make_unique<decoding>(make(recipes[i].text, block.shape.model(), s.backend()), block, rows);
     });
     s.threads().use(threads);
     for (std::size_t i = 0; i < caches.size(); ++i)

@@ -155,7 +155,8 @@ bool options::wants(const std::string& recipe) const {
 session::session(std::string question, const options& wanted)
     : question_(std::move(question)), wanted_(wanted), machine_(describe_machine()),
       thread_counts_(wanted.threads.empty() ? all_threads : wanted.threads),
-      team_(*std::max_element(thread_counts_.begin(), thread_counts_.end())), stream_(machine_.last_level_cache) {
+      team_(*std::max_element(thread_counts_.begin(), thread_counts_.end())),
+      stream_(machine_.last_level_cache, memory()) {
   if (wanted_.threads.empty())  // no more than there are
     std::erase_if(thread_counts_, [](int n) { return n > static_cast<int>(std::thread::hardware_concurrency()); });
   const int most = *std::max_element(thread_counts_.begin(), thread_counts_.end());
@@ -206,6 +207,7 @@ int run(const std::string& question, int argc, char** argv, const std::function<
   CLI::App app("Benchmarks of tersekv: " + question);
   app.add_option("--json", wanted.json, "write the records to this file");
   app.add_flag("--quick", wanted.quick, "few rows, short runs: shows that it works");
+  app.add_flag("--small-pages", wanted.small_pages, "memory of the allocator, not in pages of 2 MiB");
   app.add_option("--seconds", wanted.seconds, "per comparison");
   app.add_option("--only", wanted.only, "recipes whose name contains one of these, and dense f16");
   app.add_option("--rows", wanted.rows, "row counts");

@@ -31,7 +31,7 @@ struct record {
 /// What the command line of every benchmark offers.
 struct options {
   std::filesystem::path json;
-  bool quick = false;
+  bool quick = false, small_pages = false;
   double seconds = 0;             // per comparison; 0 = the benchmark's own choice
   std::vector<std::string> only;  // recipes whose name contains one of these
   std::vector<int> rows, threads;
@@ -45,6 +45,14 @@ class session {
   const options& wanted() const { return wanted_; }
   const machine& on() const { return machine_; }
   team& threads() { return team_; }
+  /// Where all lies that is read: caches, the stream, ggml's tensors.
+  std::pmr::memory_resource* memory() {
+    return wanted_.small_pages ? std::pmr::new_delete_resource() : static_cast<std::pmr::memory_resource*>(&pages_);
+  }
+  kv::cpu backend() {
+    return {.memory = memory(),
+            .parallel = [this](int n, const std::function<void(int)>& work) { team_.run(n, work); }};
+  }
   memory_stream& stream() { return stream_; }
   const std::vector<int>& thread_counts() const { return thread_counts_; }
   std::vector<int> rows_or(std::vector<int> usual) const { return wanted_.rows.empty() ? usual : wanted_.rows; }
@@ -66,6 +74,7 @@ class session {
   machine machine_;
   std::vector<int> thread_counts_;
   team team_;
+  kv::huge_pages pages_;
   memory_stream stream_;
   std::vector<record> records_;
   std::vector<std::string> notes_;

@@ -10,8 +10,6 @@
 #include <immintrin.h>
 #endif
 
-#include <tersekv/backend/cpu.hpp>
-
 namespace bench {
 
 class team {
@@ -42,9 +40,6 @@ class team {
     announce(active_);
     take();
     while (busy_.load(std::memory_order_acquire) > 0) pause();
-  }
-  tersekv::cpu backend() {
-    return {.parallel = [this](int n, const std::function<void(int)>& work) { run(n, work); }};
   }
 
  private:

@@ -46,8 +46,9 @@ void trims(session& s, const block_of_rows& block) {
                          ends[i].reset();
                          const trimmed& t = recipes_of_trims[i];
                          const int last = t.at_once ? rows : window;
-                         ends[i] = std::make_unique<prompting>(make(t.text, block.shape.model(), kv::cpu{}), block,
-                                                               rows - last, last);
+                         ends[i] = std::make_unique<prompting>(
+                             make(t.text, block.shape.model(), kv::cpu{.memory = s.memory()}), block, rows - last,
+                             last);
                          if (!t.at_once) ends[i]->attend();
                        }});
   }

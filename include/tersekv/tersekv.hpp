@@ -45,6 +45,7 @@
 #include <tersekv/evict/streaming_llm.hpp>
 #include <tersekv/evict/tova.hpp>
 #include <tersekv/head_rows.hpp>
+#include <tersekv/huge_pages.hpp>
 #include <tersekv/layer_plan.hpp>
 #include <tersekv/merge/d2o.hpp>
 #include <tersekv/merge/drop.hpp>

@@ -208,6 +208,16 @@ constexpr bool reads_few_bits() {
     return false;
 }
 
+/// Weights that are relative to a maximum become relative to a later one.
+template <int R>
+void rescale(float* s, const float* from, const float* to) {
+  for (int r = 0; r < R; ++r) {
+    const simd::f32 factor = simd::set(exp2_of(from[r] - to[r]));
+    for (float* at = s + r * soft_rows; at < s + (r + 1) * soft_rows; at += simd::lanes)
+      simd::store(at, simd::mul(simd::load(at), factor));
+  }
+}
+
 /// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
 /// key_kernel; see [R].
 template <int R, class Page>
@@ -219,28 +229,44 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   constexpr bool coarse =
       reads_few_bits<keys, typename Page::key_format>() || reads_few_bits<values, typename Page::value_format>();
   using powers = std::conditional_t<coarse, exp2_coarse, exp2_precise>;
-  alignas(64) float s[R * soft_rows];
+  constexpr int together = values::first_tiles;
+  struct tile {
+    packed_piece where[tile_pieces];
+    int count;                           // pieces
+    alignas(64) float s[R * soft_rows];  // scores, then weights
+    float maximum[R];                    // that weights are relative to
+  };
+  tile tiles[together];
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
   for (int k = 0; k < tile_pieces && first + k < last; ++k) piece[k] = piece_at(first + k);
-  for (int i = first; i < last; i += tile_pieces, std::swap(piece, next)) {
-    const int n = std::min(tile_pieces, last - i);
-    std::ptrdiff_t ahead[tile_pieces];  // bytes to the page that is read one tile later
-    for (int k = 0; k < n; ++k) {
-      const int later = i + k + tile_pieces;
-      if (later < last) next[k] = piece_at(later);
-      ahead[k] = later < last ? next[k].tile - piece[k].tile : 0;
-      if constexpr (large)
-        if (later + tile_pieces < last) prefetch_addresses(piece_at(later + tile_pieces).tile, page.bytes());
+  for (int i = first, number = 0; i < last;) {
+    int count = 0;
+    do {
+      tile& t = tiles[together == 1 ? 0 : count++];
+      const int n = t.count = std::min(tile_pieces, last - i);
+      for (int k = 0; k < n; ++k) {
+        const int later = i + k + tile_pieces;
+        if (later < last) next[k] = piece_at(later);
+        t.where[k] = {piece[k].tile, piece[k].first, later < last ? next[k].tile - piece[k].tile : 0};
+        if constexpr (large)
+          if (later + tile_pieces < last) prefetch_addresses(piece_at(later + tile_pieces).tile, page.bytes());
+      }
+      if constexpr (large)  // a piece is enough
+        for (int k = 0; k < n; ++k)
+          t.where[k].ahead = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
+      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.s);
+      soften_tile<powers, R>(t.s, piece, n, see, state, record, number++);
+      for (int k = 0; k < n; ++k) t.where[k].tile = page.values_of(piece[k].tile);
+      if constexpr (together > 1) std::copy_n(state.maximum, R, t.maximum);
+      std::swap(piece, next);
+      i += tile_pieces;
+    } while (number < together && i < last);
+    for (tile* t = tiles; t < tiles + (together == 1 ? 1 : count); ++t) {
+      if constexpr (together > 1)
+        if (!std::equal(state.maximum, state.maximum + R, t->maximum)) rescale<R>(t->s, t->maximum, state.maximum);
+      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->s, state.sum, state.out,
+                              state.stride);
     }
-    if constexpr (large)  // a piece is enough
-      for (int k = 0; k < n; ++k)
-        ahead[k] = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
-    packed_piece where[tile_pieces];
-    for (int k = 0; k < n; ++k) where[k] = {piece[k].tile, piece[k].first, ahead[k]};
-    keys::template score<R>(page.keys, {where, n, Page::rows, page.key_dim}, query, s);
-    soften_tile<powers, R>(s, piece, n, see, state, record, (i - first) / tile_pieces);
-    for (int k = 0; k < n; ++k) where[k].tile = page.values_of(piece[k].tile);
-    values::template mix<R>(page.values, {where, n, Page::rows, page.value_dim}, s, state.sum, state.out, state.stride);
   }
 }
 

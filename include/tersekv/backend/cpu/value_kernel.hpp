@@ -5,6 +5,7 @@
 //     mix<R>(format, pieces, p, sum, out, stride)    p[r] [soft_rows] weights >= 0, zero for hidden rows; sum[r] of all
 //                                               weights so far, these included; out[r] [dim]
 //     finish(format, out, dim)                  once, when all rows are in
+//     first_tiles                               whose weights should all be known before the first of them is mixed
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre:
 //     out_c = sum_t (p_t step_t)(u_tc - o) + sum_t p_t centre_t, the weights p step as integers with one scale per row
@@ -21,6 +22,7 @@ inline namespace TERSEKV_ISA {
 template <class Format>
 struct value_kernel {
   static constexpr bool packed = false;
+  static constexpr int first_tiles = 1;
   static void finish(const Format&, float*, int) {}
   template <int R>
   static void mix(const Format& format, const packed_pieces& v, const float* p, const float*, float* out, int stride) {
@@ -37,6 +39,7 @@ struct value_kernel {
 template <class T>
 struct value_kernel<dense_format<T>> {
   static constexpr bool packed = true;
+  static constexpr int first_tiles = 1;
   using format = dense_format<T>;
   static void finish(const format&, float*, int) {}
   template <int R>
@@ -53,6 +56,8 @@ requires group_of_quads<Group>
 struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> {
   static constexpr bool packed = true;
   using format = grouped_format<Grid, Group, Reopen, layout::channel_quads>;
+  /// A weight is rounded as coarsely as all weights so far allow, and those of the first tile alone allow little.
+  static constexpr int first_tiles = may_be_narrow<Grid> && Grid::bits > 2 ? 8 : 1;
 
   static void finish(const format&, float*, int) {}
   template <int R>
@@ -201,6 +206,7 @@ struct value_kernel<through_format<Transform, Format, false>> {
   using format = through_format<Transform, Format, false>;
   using inner = value_kernel<Format>;
   static constexpr bool packed = inner::packed;
+  static constexpr int first_tiles = inner::first_tiles;
   static void finish(const format& f, float* out, int dim) {
     inner::finish(f.inner, out, dim);
     f.turn.output(out, dim);
