@@ -26,6 +26,11 @@ struct plain_query {
   }
 };
 
+/// Asks for all lines. The first tile's, which no tile before it asks for.
+TERSEKV_INLINE void prefetch_all(const std::byte* p, std::size_t bytes) {
+  for (std::size_t b = 0; b < bytes; b += 64) simd::prefetch(p + b);
+}
+
 /// Makes the addresses of a page known: processors drop prefetches of lines whose address they would have to look up.
 TERSEKV_INLINE void prefetch_addresses([[maybe_unused]] const std::byte* page, [[maybe_unused]] std::size_t bytes) {
 #if defined(__GNUC__)

@@ -238,7 +238,10 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   };
   tile tiles[together];
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
-  for (int k = 0; k < tile_pieces && first + k < last; ++k) piece[k] = piece_at(first + k);
+  for (int k = 0; k < tile_pieces && first + k < last; ++k) {
+    piece[k] = piece_at(first + k);
+    if (piece[k].first == 0) prefetch_all(piece[k].tile, page.keys.bytes(Page::rows, page.key_dim));
+  }
   for (int i = first, number = 0; i < last;) {
     int count = 0;
     do {
@@ -256,7 +259,11 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
           t.where[k].ahead = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
       keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.s);
       soften_tile<powers, R>(t.s, piece, n, see, state, record, number++);
-      for (int k = 0; k < n; ++k) t.where[k].tile = page.values_of(piece[k].tile);
+      for (int k = 0; k < n; ++k) {
+        t.where[k].tile = page.values_of(piece[k].tile);
+        if (i == first && piece[k].first == 0)
+          prefetch_all(t.where[k].tile, page.values.bytes(Page::rows, page.value_dim));
+      }
       if constexpr (together > 1) std::copy_n(state.maximum, R, t.maximum);
       std::swap(piece, next);
       i += tile_pieces;
