@@ -146,17 +146,18 @@ inline void hides_rows(const kernels& on, unsigned seed) {
   CHECK(same_bits(none, state(queries, dim)));
 }
 
-/// Biases count as logits; the record has all weights, zero where rows are hidden.
+/// Biases count as logits; the record has all weights, zero where rows are hidden. More tiles than are weighed
+/// together.
 inline void adds_biases_and_records_weights(const kernels& on, unsigned seed) {
-  const int rows = 333, queries = on.together.back();
+  const int rows = 1357, hidden = rows - 1, queries = on.together.back();
   std::mt19937 engine(seed);
   const inputs x = draw(kinds()[0], rows, queries, dim, dim, seed);
   packed_rows held(on, x);
   const inputs decoded = held.decoded(x);
   for (int t = 0; t < rows; ++t) held.bias.push_back(2 * test::detail::normal(engine));
   held.bias[7] = 4, held.bias[200] = -100;
-  held.position[11] = held.position[332] = -1;
-  const auto seen = [&](int, int t) { return t != 11 && t != 332; };
+  held.position[11] = held.position[at(hidden)] = -1;
+  const auto seen = [&](int, int t) { return t != 11 && t != hidden; };
 
   const int tiles = (rows + kd::soft_rows - 1) / kd::soft_rows;
   std::vector<kd::tile_weights> weights(cells(tiles, queries));

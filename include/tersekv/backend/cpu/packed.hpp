@@ -55,7 +55,7 @@ struct partial_state {
 struct alignas(64) tile_weights {
   float of[soft_rows];
 };
-/// Where tiles leave their weights for policies: relative to the maximum of that time, zero where hidden.
+/// Where the weights of tiles stay for policies: relative to the tile's maximum, zero where hidden.
 struct weight_record {
   struct tile_rows {
     int index[tile_pieces], count[tile_pieces];  // of every piece
@@ -70,6 +70,29 @@ struct weight_record {
     const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(tile) * stride + query;
     return {weights + i, maximum + i, rows + tile, stride};
   }
+  /// Of the first tile: n pieces.
+  void name_rows(const row_piece* piece, int n) const {
+    if (!weights) return;
+    for (int k = 0; k < tile_pieces; ++k) {
+      rows->index[k] = k < n ? piece[k].index : 0;
+      rows->count[k] = k < n ? piece[k].count : 0;
+    }
+  }
+};
+
+/// What R query rows make of a tile's rows: in the record, or, where none is wanted, in memory of the caller's.
+template <int R>
+struct tile_scores {
+  float* s;        // [R, soft_rows] scores, then weights
+  float* maximum;  // [R] that weights are relative to
+
+  struct memory {
+    alignas(64) float s[R * soft_rows];
+    float maximum[R];
+  };
+  tile_scores() = default;
+  TERSEKV_INLINE tile_scores(const weight_record& record, memory& own)
+      : s(record.weights ? record.weights->of : own.s), maximum(record.weights ? record.maximum : own.maximum) {}
 };
 
 inline float exp2_of(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
@@ -159,10 +182,11 @@ TERSEKV_APART void hide_rows(float* s, const row_piece* piece, int n, const sigh
   }
 }
 
-/// Between scores and outputs of tile number `tile`: biases, hidden rows, the running softmax, the record.
+/// Between scores and outputs of a tile: biases, hidden rows, the running softmax.
 template <class Powers, int R>
-TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const sight* see, const partial_state& state,
-                                const weight_record& record, int tile) {
+TERSEKV_INLINE void soften_tile(const tile_scores<R>& t, const row_piece* piece, int n, const sight* see,
+                                const partial_state& state) {
+  float* s = t.s;
   for (int k = 0; k < n; ++k)
     if (piece[k].bias)
       for (int t = 0; t < piece[k].count; ++t)
@@ -174,17 +198,7 @@ TERSEKV_INLINE void soften_tile(float* s, const row_piece* piece, int n, const s
     hide_rows<R>(s, piece, n, see, hidden);
     soften<Powers, R>(s, n, &hidden, state);
   }
-  if (!record.weights) return;
-  const weight_record to = record.from(tile);
-  for (int r = 0; r < R; ++r) {
-    for (int t = 0; t < n * piece_rows; t += simd::lanes)
-      simd::store(to.weights[r].of + t, simd::load(s + r * soft_rows + t));
-    to.maximum[r] = state.maximum[r];
-  }
-  for (int k = 0; k < tile_pieces; ++k) {
-    to.rows->index[k] = k < n ? piece[k].index : 0;
-    to.rows->count[k] = k < n ? piece[k].count : 0;
-  }
+  std::copy_n(state.maximum, R, t.maximum);
 }
 
 /// Names the rows of piece i. By reference, so that kernels are compiled once per page format, not once per recipe.
@@ -208,13 +222,14 @@ constexpr bool reads_few_bits() {
     return false;
 }
 
-/// Weights that are relative to a maximum become relative to a later one.
+/// Weights of a tile become relative to the state's maximum.
 template <int R>
-void rescale(float* s, const float* from, const float* to) {
+void rescale(const tile_scores<R>& t, const float* maximum) {
   for (int r = 0; r < R; ++r) {
-    const simd::f32 factor = simd::set(exp2_of(from[r] - to[r]));
-    for (float* at = s + r * soft_rows; at < s + (r + 1) * soft_rows; at += simd::lanes)
+    const simd::f32 factor = simd::set(exp2_of(t.maximum[r] - maximum[r]));
+    for (float* at = t.s + r * soft_rows; at < t.s + (r + 1) * soft_rows; at += simd::lanes)
       simd::store(at, simd::mul(simd::load(at), factor));
+    t.maximum[r] = maximum[r];
   }
 }
 
@@ -232,11 +247,11 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   constexpr int together = values::first_tiles;
   struct tile {
     packed_piece where[tile_pieces];
-    int count;                           // pieces
-    alignas(64) float s[R * soft_rows];  // scores, then weights
-    float maximum[R];                    // that weights are relative to
+    int count;  // pieces
+    tile_scores<R> scores;
   };
   tile tiles[together];
+  typename tile_scores<R>::memory own[together];
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
   for (int k = 0; k < tile_pieces && first + k < last; ++k) {
     piece[k] = piece_at(first + k);
@@ -245,7 +260,10 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   for (int i = first, number = 0; i < last;) {
     int count = 0;
     do {
-      tile& t = tiles[together == 1 ? 0 : count++];
+      const int at = together == 1 ? 0 : count++;
+      tile& t = tiles[at];
+      const weight_record to = record.from(number++);
+      t.scores = {to, own[at]};
       const int n = t.count = std::min(tile_pieces, last - i);
       for (int k = 0; k < n; ++k) {
         const int later = i + k + tile_pieces;
@@ -257,22 +275,22 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       if constexpr (large)  // a piece is enough
         for (int k = 0; k < n; ++k)
           t.where[k].ahead = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
-      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.s);
-      soften_tile<powers, R>(t.s, piece, n, see, state, record, number++);
+      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.scores.s);
+      soften_tile<powers, R>(t.scores, piece, n, see, state);
+      to.name_rows(piece, n);
       for (int k = 0; k < n; ++k) {
         t.where[k].tile = page.values_of(piece[k].tile);
         if (i == first && piece[k].first == 0)
           prefetch_all(t.where[k].tile, page.values.bytes(Page::rows, page.value_dim));
       }
-      if constexpr (together > 1) std::copy_n(state.maximum, R, t.maximum);
       std::swap(piece, next);
       i += tile_pieces;
     } while (number < together && i < last);
     for (tile* t = tiles; t < tiles + (together == 1 ? 1 : count); ++t) {
       if constexpr (together > 1)
-        if (!std::equal(state.maximum, state.maximum + R, t->maximum)) rescale<R>(t->s, t->maximum, state.maximum);
-      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->s, state.sum, state.out,
-                              state.stride);
+        if (!std::equal(state.maximum, state.maximum + R, t->scores.maximum)) rescale(t->scores, state.maximum);
+      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->scores.s, state.sum,
+                              state.out, state.stride);
     }
   }
 }
@@ -292,8 +310,11 @@ struct number_rows {
 template <int R, class T>
 void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, const sight* see,
                     const partial_state& state, const weight_record& record) {
-  alignas(64) float s[R * soft_rows];
+  typename tile_scores<R>::memory own;
   for (int t = 0; t < rows.count; t += soft_rows) {
+    const weight_record to = record.from(t / soft_rows);
+    const tile_scores<R> scores(to, own);
+    float* s = scores.s;
     const int count = std::min(soft_rows, rows.count - t), n = (count + piece_rows - 1) / piece_rows;
     row_piece piece[tile_pieces];
     for (int k = 0; k < n; ++k) {
@@ -306,7 +327,8 @@ void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, cons
     score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, 0, q, s,
                         soft_rows);
     for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
-    soften_tile<exp2_precise, R>(s, piece, n, see, state, record, t / soft_rows);
+    soften_tile<exp2_precise, R>(scores, piece, n, see, state);
+    to.name_rows(piece, n);
     mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, 0, s,
                       soft_rows, state.out, state.stride);
   }
