@@ -257,7 +257,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
     piece[k] = piece_at(first + k);
     if (piece[k].first == 0) prefetch_all(piece[k].tile, page.keys.bytes(Page::rows, page.key_dim));
   }
-  for (int i = first, number = 0; i < last;) {
+  for (int i = first, number = 0; i < last;) {  // the first tiles together, the others one by one
     int count = 0;
     do {
       const int at = together == 1 ? 0 : count++;
