@@ -149,7 +149,7 @@ inline void hides_rows(const kernels& on, unsigned seed) {
 /// Biases count as logits; the record has all weights, zero where rows are hidden. More tiles than are weighed
 /// together.
 inline void adds_biases_and_records_weights(const kernels& on, unsigned seed) {
-  const int rows = 1357, hidden = rows - 1, queries = on.together.back();
+  const int rows = 1069, hidden = rows - 1, queries = on.together.back();
   std::mt19937 engine(seed);
   const inputs x = draw(kinds()[0], rows, queries, dim, dim, seed);
   packed_rows held(on, x);
