@@ -140,7 +140,9 @@ class huge_pages final : public std::pmr::memory_resource {
     const std::size_t before = (slab_bytes - reinterpret_cast<std::uintptr_t>(all) % slab_bytes) % slab_bytes;
     if (before > 0) ::munmap(first, before);
     if (before < slab_bytes) ::munmap(first + before + bytes, slab_bytes - before);
+#if defined(MADV_HUGEPAGE)
     ::madvise(first + before, bytes, MADV_HUGEPAGE);
+#endif
     void* p = first + before;
 #else
     void* p = ::operator new (bytes, std::align_val_t{slab_bytes});
