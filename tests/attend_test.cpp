@@ -122,11 +122,13 @@ TEST_CASE("results do not depend on the caller's threads", "[attend]") {
   backwards.parallel = [](int n, const std::function<void(int)>& work) {
     for (int i = n; i-- > 0;) work(i);
   };
-  auto one = kv::make_cache(s.shape, kv::cpu{}, kv::dense<kv::half>{});
-  auto other = kv::make_cache(s.shape, backwards, kv::dense<kv::half>{});
-  auto a = one.open();
-  auto b = other.open();
-  for (const int n : {100, 1, 49}) CHECK(test::feed(one, a, s, n) == test::feed(other, b, s, n));
+  for (const kv::cpu& backend : {backwards, test::on_threads(3)}) {
+    auto one = kv::make_cache(s.shape, kv::cpu{}, kv::dense<kv::half>{});
+    auto other = kv::make_cache(s.shape, backend, kv::dense<kv::half>{});
+    auto a = one.open();
+    auto b = other.open();
+    for (const int n : {100, 1, 49}) CHECK(test::feed(one, a, s, n) == test::feed(other, b, s, n));
+  }
 }
 
 TEST_CASE("sequences of one cache may be used on different threads", "[attend]") {

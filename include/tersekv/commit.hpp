@@ -155,14 +155,12 @@ class commit_job {
   }
   /// to[row index] += signal rows first .. last, over the layers that read the slot.
   void add_signal(int s, int h, int slots, int first, int last, std::vector<float>& to) {
-    const int count = signal_rows(request_.tokens);
     for (int layer = 0; layer < core_.shape.layers; ++layer) {
-      const std::vector<float>& m = work_.mass[at(layer)];
+      const layer_mass& m = work_.mass[at(layer)];
       if (core_.plan.slot(layer) != s || m.empty()) continue;
-      const std::size_t stride = m.size() / at(heads_ * count);
       for (int r = first; r < last; ++r) {
-        const float* from = m.data() + at(h * count + r) * stride;
-        for (int i = 0; i < slots + request_.accepted; ++i) to[at(i)] += from[i];
+        const auto from = m.row(h, r);
+        for (int i = 0; i < slots + request_.accepted; ++i) to[at(i)] += from[at(i)];
       }
     }
   }

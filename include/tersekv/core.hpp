@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <tersekv/compose.hpp>
+#include <tersekv/detail/layer_mass.hpp>
 #include <tersekv/head_rows.hpp>
 #include <tersekv/shape.hpp>
 #include <tersekv/trim.hpp>
@@ -111,7 +112,7 @@ struct workspace {
   std::vector<std::vector<float>> keys, values;          // [slots][kv_heads, n, dim] staged
   std::vector<unsigned char> staged;                     // [slots]
   std::vector<float> change;                             // [slots] relative change between the last two appends
-  std::vector<std::vector<float>> mass;                  // [layers][kv_heads, signal rows, stride]
+  std::vector<layer_mass> mass;                          // [layers]
   std::vector<float> lane_mass;                          // [kv_heads, mass_lanes, stride]
   std::vector<std::vector<float>> queries;               // [layers][kept queries, query_heads, key_dim]
   std::vector<float> row, encode_keys, encode_values;    // one row; a page of rows
@@ -123,8 +124,9 @@ struct workspace {
   std::size_t bytes() const {
     std::size_t sum = 0;
     const auto add = [&](const auto& v) { sum += v.capacity() * sizeof(v[0]); };
-    for (const auto* group : {&keys, &values, &mass, &queries})
+    for (const auto* group : {&keys, &values, &queries})
       for (const auto& v : *group) add(v);
+    for (const layer_mass& m : mass) sum += m.bytes();
     for (const auto* v : {&lane_mass, &encode_keys, &encode_values}) add(*v);
     sum += blocks.idle_bytes();
     for (const auto& d : decode) sum += d.bytes();

@@ -121,63 +121,69 @@ class head_source {
 
 /// Length of one signal row: the longest head's rows, and the step's.
 template <class Core, class Sequence>
-std::size_t signal_stride(const Core& core, const Sequence& sequence, int layer, int n) {
+int signal_stride(const Core& core, const Sequence& sequence, int layer, int n) {
   int most = 0;
   for (int h = 0; h < core.shape.kv_heads; ++h) most = std::max(most, sequence.slots_of(core.plan.slot(layer), h));
-  return static_cast<std::size_t>(most + n);
+  return most + n;
 }
 
-/// Forgets what an earlier pass of this layer left.
+/// Room for what this pass of the layer leaves.
 template <class Core, class Sequence>
 void begin_signals(const Core& core, typename Core::workspace& work, const Sequence& sequence, int layer, int n) {
+  if constexpr (Core::needs_logits)
+    work.mass[static_cast<std::size_t>(layer)].begin(core.shape.kv_heads, signal_rows(n),
+                                                     signal_stride(core, sequence, layer, n));
+}
+
+/// Where blocks of queries add to what others left.
+template <class Core>
+void clear_mass(const Core& core, typename Core::workspace& work, int layer, int n) {
   if constexpr (Core::needs_logits) {
-    const auto heads = static_cast<std::size_t>(core.shape.kv_heads);
-    const std::size_t stride = signal_stride(core, sequence, layer, n);
-    work.mass[static_cast<std::size_t>(layer)].assign(heads * static_cast<std::size_t>(signal_rows(n)) * stride, 0.0f);
-    if (n > separate_queries) work.lane_mass.assign(heads * mass_lanes * stride, 0.0f);
+    layer_mass& mass = work.mass[static_cast<std::size_t>(layer)];
+    for (int h = 0; h < core.shape.kv_heads; ++h) mass.clear(h);
+    if (n > separate_queries)
+      work.lane_mass.assign(static_cast<std::size_t>(core.shape.kv_heads * mass_lanes) * mass.row(0, 0).size(), 0.0f);
   }
+}
+inline float* lane_mass(std::vector<float>& lanes, int h, int lane, std::size_t stride) {
+  return lanes.data() + static_cast<std::size_t>(h * mass_lanes + lane) * stride;
 }
 
 /// Adds the mass of queries first .. last of the step, those that are observed.
 template <class Core>
 void record_mass(const Core& core, typename Core::workspace& work, const attend_block& block, int layer, int h,
                  int lane, int first, int last, int n, int observed) {
-  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
-  const int rows = signal_rows(n), group = core.shape.group();
-  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * rows);
-  float* base = mass.data() + static_cast<std::size_t>(h * rows) * stride;
+  layer_mass& mass = work.mass[static_cast<std::size_t>(layer)];
+  const int group = core.shape.group();
   const bool separate = n <= separate_queries;
-  float* sum = separate ? base : work.lane_mass.data() + static_cast<std::size_t>(h * mass_lanes + lane) * stride;
   const float weight = 1.0f / static_cast<float>(group);
   for (int i = first; i < std::min(last, observed); ++i) {
-    const int r = (i - first) * group;
-    Core::backend_type::column_mass(block, r, r + group, weight,
-                                    separate ? sum + static_cast<std::size_t>(i) * stride : sum);
-    if (!separate && i == observed - 1) Core::backend_type::column_mass(block, r, r + group, weight, base + stride);
+    const auto add = [&](float* to) {
+      const int r = (i - first) * group;
+      Core::backend_type::column_mass(block, r, r + group, weight, to);
+    };
+    add(separate ? mass.row(h, i).data() : lane_mass(work.lane_mass, h, lane, mass.row(h, 0).size()));
+    if (!separate && i == observed - 1) add(mass.row(h, 1).data());
   }
 }
 
 /// Adds the lanes of a head up.
 template <class Core>
-void add_lanes(const Core& core, typename Core::workspace& work, int layer, int h) {
-  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
-  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * 2);
-  float* sum = mass.data() + static_cast<std::size_t>(h * 2) * stride;
+void add_lanes(typename Core::workspace& work, int layer, int h) {
+  const auto sum = work.mass[static_cast<std::size_t>(layer)].row(h, 0);
   for (int lane = 0; lane < mass_lanes; ++lane) {
-    const float* from = work.lane_mass.data() + static_cast<std::size_t>(h * mass_lanes + lane) * stride;
-    for (std::size_t i = 0; i < stride; ++i) sum[i] += from[i];
+    const float* from = lane_mass(work.lane_mass, h, lane, sum.size());
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += from[i];
   }
 }
 
 /// The same for a step that was attended straight from packed pages.
 template <class Core>
 void record_packed_mass(const Core& core, typename Core::workspace& work, const decode_attention<Core>& attention,
-                        int layer, int h, int n, int observed) {
-  std::vector<float>& mass = work.mass[static_cast<std::size_t>(layer)];
+                        int layer, int h, int observed) {
+  layer_mass& mass = work.mass[static_cast<std::size_t>(layer)];
   const int group = core.shape.group();
-  const std::size_t stride = mass.size() / static_cast<std::size_t>(core.shape.kv_heads * signal_rows(n));
-  for (int i = 0; i < observed; ++i)
-    attention.add_mass(h, i * group, group, mass.data() + static_cast<std::size_t>(h * n + i) * stride);
+  for (int i = 0; i < observed; ++i) attention.store_mass(h, i * group, group, mass.row(h, i));
 }
 
 /// Whether a step of n tokens is attended straight from packed pages: a few queries of keys that stand as they are.

@@ -161,7 +161,7 @@ class basic_step {
     work_->staged.assign(slots, 0), work_->change.assign(slots, 1.0f);
     work_->mass.resize(static_cast<std::size_t>(shape.layers)),
         work_->queries.resize(static_cast<std::size_t>(shape.layers));
-    for (auto& m : work_->mass) m.clear();
+    for (auto& m : work_->mass) m.forget();
     for (auto& q : work_->queries) q.clear();
     work_->trims.resize(heads), work_->plans.resize(slots * heads);
     const auto rows = heads * static_cast<std::size_t>(n_);
@@ -191,8 +191,7 @@ class basic_step {
               log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
                   attention.log2_sum(h, r) * detail::ln_2;
           }
-        if constexpr (Core::needs_logits)
-          detail::record_packed_mass(core_, *work_, attention, layer, h, n_, observed(n_));
+        if constexpr (Core::needs_logits) detail::record_packed_mass(core_, *work_, attention, layer, h, observed(n_));
       });
     }
   }
@@ -203,6 +202,7 @@ class basic_step {
     const int tokens = std::max(1, (Core::needs_logits ? 64 : 256) / core_.shape.group());
     const int blocks = (n_ + tokens - 1) / tokens;
     const int lanes = Core::needs_logits ? std::min(blocks, detail::mass_lanes) : blocks;
+    detail::clear_mass(core_, *work_, layer, n_);
     core_.backend.for_each(heads * lanes, [&](int i) {
       const int h = i % heads, lane = lanes - 1 - i / heads;  // the last blocks see most rows
       auto scratch = work_->blocks.borrow();
@@ -219,7 +219,7 @@ class basic_step {
     });
     if constexpr (Core::needs_logits)
       if (n_ > detail::separate_queries)
-        core_.backend.for_each(heads, [&](int h) { detail::add_lanes(core_, *work_, layer, h); });
+        core_.backend.for_each(heads, [&](int h) { detail::add_lanes<Core>(*work_, layer, h); });
   }
 
   /// Tokens first .. last of the step, head h.

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tersekv/evict/h2o.hpp>
 
+#include <atomic>
+#include <thread>
+
+#include <tersekv/read/quest.hpp>
+
 #include "golden/eviction_fixture.hpp"
 #include "laws/evictor.hpp"
 
@@ -78,16 +83,18 @@ TEST_CASE("h2o carries the sums of the rows that stay", "[evict]") {
   }
 }
 
+/// A policy that shows how much mass it was told of, whenever rows must leave.
+struct counting : kv::h2o {
+  std::vector<double>* total = nullptr;
+  void score(const kv::scored_head& head, std::span<float> out) const {
+    kv::h2o::score(head, out);
+    double sum = 0;
+    for (const float x : head.state) sum += static_cast<double>(x);
+    total->push_back(sum);
+  }
+};
+
 TEST_CASE("attention mass sums to the number of queries until a row leaves", "[evict]") {
-  struct counting : kv::h2o {  // a policy that shows what it was told
-    std::vector<double>* total = nullptr;
-    void score(const kv::scored_head& head, std::span<float> out) const {
-      kv::h2o::score(head, out);
-      double sum = 0;
-      for (const float x : head.state) sum += static_cast<double>(x);
-      total->push_back(sum);
-    }
-  };
   std::vector<double> total;
   counting policy{{.heavy = 20, .recent = 20}};
   policy.total = &total;
@@ -102,6 +109,21 @@ TEST_CASE("attention mass sums to the number of queries until a row leaves", "[e
     REQUIRE(total.size() == 2);
     for (const double sum : total) CHECK(sum == Approx(fed).epsilon(1e-5));
   }
+}
+
+TEST_CASE("rows that are not read have no attention mass", "[evict]") {
+  const kv::model_shape shape{.layers = 1, .query_heads = 4, .kv_heads = 2, .head_dim = 8};
+  constexpr int prompt = 300, tokens = 20;
+  test::stream s(shape, prompt + tokens);
+  std::vector<double> total;
+  counting policy{{.heavy = prompt, .recent = tokens - 1}};
+  policy.total = &total;
+  auto cache = kv::make_cache(shape, kv::cpu{}, kv::dense<kv::half>{}, policy, kv::quest{.rows = 64});
+  auto chat = cache.open();
+  test::feed(cache, chat, s, prompt);
+  for (int t = 0; t < tokens; ++t) test::feed(cache, chat, s, 1);  // other pages every time
+  REQUIRE(total.size() == 2);
+  for (const double sum : total) CHECK(sum == Approx(prompt + tokens).epsilon(1e-5));
 }
 
 /// What h2o has added up for every head of a cache of many rows after some tokens, and the outputs; the cache's report.
@@ -143,25 +165,31 @@ TEST_CASE("attention mass is the same bits for any threads, and heads take turns
     REQUIRE(head.size() == 4421);
     CHECK(sum == Approx(3).epsilon(1e-2));  // what two rows had that left is missing
   }
-  kv::cpu in_order, backwards, in_turn;
-  in_order.parallel = [](int n, const std::function<void(int)>& work) {
+  kv::cpu one_thread, all_heads_at_once;
+  one_thread.parallel = [](int n, const std::function<void(int)>& work) {
     for (int i = 0; i < n; ++i) work(i);
   };
-  backwards.parallel = [](int n, const std::function<void(int)>& work) {
-    for (int i = n; i-- > 0;) work(i);
+  // A thread stays with a head while that has work, so every piece of work gets a thread of its own, one after another.
+  all_heads_at_once.parallel = [](int n, const std::function<void(int)>& work) {
+    std::atomic<int> turn = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < n; ++i)
+      threads.emplace_back([&, i] {
+        while (turn != i) std::this_thread::yield();
+        work(i);
+        ++turn;
+        while (turn < n) std::this_thread::yield();  // or the next thread might get this one's name
+      });
+    for (std::thread& t : threads) t.join();
   };
-  in_turn.parallel = [](int n, const std::function<void(int)>& work) {  // all heads at once
-    for (int first = 0; first < 4; ++first)
-      for (int i = first; i < n; i += 4) work(i);
-  };
-  for (const kv::cpu& backend : {in_order, backwards, in_turn, test::on_threads(2), test::on_threads(5)}) {
+  for (const kv::cpu& backend : {one_thread, all_heads_at_once, test::on_threads(2), test::on_threads(5)}) {
     const masses others = add_up(backend);
     CHECK(others.of_head == alone.of_head);
     CHECK(others.out == alone.out);
   }
   const std::size_t weights = 36 * 2 * 128 * sizeof(float);  // of one head
-  CHECK(add_up(in_order).report.workspace_bytes < alone.report.workspace_bytes + weights);
-  CHECK(add_up(in_turn).report.workspace_bytes > alone.report.workspace_bytes + 4 * weights);
+  CHECK(add_up(one_thread).report.workspace_bytes < alone.report.workspace_bytes + weights);
+  CHECK(add_up(all_heads_at_once).report.workspace_bytes > alone.report.workspace_bytes + 4 * weights);
 }
 
 TEST_CASE("attention mass is complete where many heads have long pieces of work", "[evict]") {

@@ -3,14 +3,18 @@
 //
 // A head's work is cut into items at fixed row indices: chunks of packed pages, and one item for the rows that are
 // numbers (sinks, window, the step's own). Each item leaves a partial state; states are merged in order. So the result
-// does not depend on who computes which item, and one head is enough work for all cores. Whoever ends the last item of
-// a head ends the head: where policies want attention mass, its weights are then still in a cache.
+// does not depend on who computes which item, and one head is enough work for all cores. A thread stays with a head
+// while that has items, and whoever ends the last one ends the head: where policies want attention mass, its weights
+// are then still in that core's cache.
 //
 // Read before: packed.hpp, head_rows.hpp.
 #pragma once
 #include <array>
 #include <iterator>
 #include <mutex>
+#include <span>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <tersekv/backend/cpu/packed.hpp>
@@ -36,14 +40,16 @@ struct decode_scratch {
   std::vector<tile_weights> weights;  // [tiles, rows]; these three only where a signal is wanted
   std::vector<float> tile_maximum;    // [tiles, rows]
   std::vector<weight_record::tile_rows> tile_rows;  // [tiles]
+  std::thread::id writer;                           // who borrowed them last
   std::vector<int> staged_position;                 // [n]
   page_choice choice;
   int rows = 0;    // padded
   int pieces = 0;  // of packed rows
   int chunk = 0;   // pieces of an item
-  int items = 0, items_left = 0;
+  int items = 0, begun = 0, ended = 0;
   int tiles = 0;
-  int record = -1;  // whose weights this head uses; -1 = none yet
+  int record = -1;        // whose weights this head uses; -1 = none yet
+  std::thread::id owner;  // who began the first item
   bool lent = false, chosen = false;
 
   std::size_t bytes() const {
@@ -98,9 +104,8 @@ class decode_attention {
       for (int h = 0; h < heads; ++h) prepare_head(h);
     int items = 0;
     for (int h = 0; h < heads; ++h) items += at(h).items;
-    core_.backend.for_each(items, [&](int i) {
-      int h = 0;
-      for (; i >= at(h).items; ++h) i -= at(h).items;
+    core_.backend.for_each(items, [&](int) {
+      const auto [h, i] = next_item();
       if constexpr (Core::needs_logits) borrow_record(h);
       work(h, i, head(h));
       if constexpr (Core::needs_logits)
@@ -114,10 +119,11 @@ class decode_attention {
   /// 2, -inf where nothing is visible.
   const float* output(int h, int r) const { return state(h, 0).from(r).out; }
   float log2_sum(int h, int r) const { return state(h, 0).maximum[r]; }
-  /// mass[row] += the mean attention of query rows first .. first + count, for every row of head h and of the step.
-  void add_mass(int h, int first, int count, float* mass) const {
-    detail::add_mass(record(h).from(0, first), at(h).tiles, count, state(h, 0).maximum + first,
-                     1.0f / static_cast<float>(count), mass);
+  /// mass[row] = the mean attention of query rows first .. first + count, for every row of head h and of the step.
+  void store_mass(int h, int first, int count, std::span<float> mass) const {
+    if (at(h).chosen) std::fill(mass.begin(), mass.end(), 0.0f);  // rows of other pages
+    detail::store_mass(record(h).from(0, first), at(h).tiles, count, state(h, 0).maximum + first,
+                       1.0f / static_cast<float>(count), mass.data());
   }
 
  private:
@@ -136,28 +142,53 @@ class decode_attention {
     return static_cast<int>(std::clamp<long>(wanted, least, most)) / least * least;
   }
 
-  /// Heads take turns with the memory of weights, which then stays in the cache: the first one that is free, from a
-  /// head's first item until its masses are added up.
+  /// What the calling thread works on next: an item of the head that it works on, of one that nobody has begun, or of
+  /// the one with most left.
+  struct item {
+    int head, index;
+  };
+  item next_item() {
+    const std::lock_guard lock(heads_);
+    const auto self = std::this_thread::get_id();
+    int next = -1;
+    std::pair<int, int> best;  // how near, how many are left
+    for (int h = 0; h < core_.shape.kv_heads; ++h) {
+      const decode_scratch& w = at(h);
+      if (w.begun == w.items) continue;
+      const std::pair rank(w.begun == 0 ? 1 : w.owner == self ? 2 : 0, w.items - w.begun);
+      if (next < 0 || rank > best) best = rank, next = h;
+    }
+    decode_scratch& w = at(next);
+    if (w.begun == 0) w.owner = self;
+    return {next, w.begun++};
+  }
+
+  /// Heads take turns with the memory of weights, which then stays in a core's cache: the one that the thread used
+  /// last, or the first that is free, from a head's first item until its masses are added up.
   void borrow_record(int h) {
-    const std::lock_guard lock(records_);
+    const std::lock_guard lock(heads_);
     decode_scratch& w = at(h);
     if (w.record >= 0) return;
-    const auto free = std::find_if(scratch_.begin(), scratch_.end(), [](const decode_scratch& x) { return !x.lent; });
+    const auto self = std::this_thread::get_id();
+    decode_scratch* free = nullptr;
+    for (decode_scratch& x : scratch_)
+      if (!x.lent && (!free || (x.writer == self && free->writer != self))) free = &x;
     const auto size = static_cast<std::size_t>(w.tiles * w.rows);
     if (size > free->weights.capacity()) free->weights.reserve(size + size / 4);  // a sequence grows by a row per step
     free->weights.resize(size);
     free->tile_maximum.resize(size);
     free->tile_rows.resize(static_cast<std::size_t>(w.tiles));
-    free->lent = true;
-    w.record = static_cast<int>(free - scratch_.begin());
+    free->writer = self, free->lent = true;
+    w.record = static_cast<int>(free - scratch_.data());
   }
   void give_record_back(int h) {
-    const std::lock_guard lock(records_);
+    const std::lock_guard lock(heads_);
     at(at(h).record).lent = false;
   }
   bool was_last_item(int h) {
-    const std::lock_guard lock(records_);
-    return --at(h).items_left == 0;
+    const std::lock_guard lock(heads_);
+    decode_scratch& w = at(h);
+    return ++w.ended == w.items;
   }
   decode_scratch& at(int h) const { return scratch_[static_cast<std::size_t>(h)]; }
   partial_state state(int h, int item) const {
@@ -207,7 +238,8 @@ class decode_attention {
                                               {w.queries.data(), rows_, stride, shape.head_dim}, w.choice);
     w.pieces = (w.chosen ? static_cast<int>(w.choice.pages.size()) : head.pages()) * pieces_of_page;
     w.chunk = chunk_of(w.pieces);
-    w.items = w.items_left = (w.pieces + w.chunk - 1) / w.chunk + 1;
+    w.items = (w.pieces + w.chunk - 1) / w.chunk + 1;
+    w.begun = w.ended = 0;
     w.tiles = tiles_of(w.pieces * piece_rows) + tiles_of(head.sinks()) + tiles_of(head.window()) + tiles_of(step_.n);
     w.states.resize(static_cast<std::size_t>(w.items * w.rows * (padded(shape.value_dim) + 2)));
     for (const auto& pass : w.passes)
@@ -298,7 +330,7 @@ class decode_attention {
   std::vector<decode_scratch>& scratch_;
   request step_;
   int rows_;
-  std::mutex records_;  // held while items_left, record and lent are read or changed
+  std::mutex heads_;  // held while begun, ended, owner, record and lent are read or changed
 };
 
 }  // namespace TERSEKV_ISA

@@ -351,24 +351,28 @@ TERSEKV_INLINE void merge(const partial_state& to, const partial_state& from, in
   }
 }
 
-/// mass[t] += sum over r of factor[r] * p[r][t].
+/// mass[t] = or += sum over r of factor[r] * p[r][t].
 template <int R>
-TERSEKV_INLINE void add_weights(const tile_weights* p, int first, int count, const float* factor, float* mass) {
+TERSEKV_INLINE void add_weights(const tile_weights* p, int first, int count, const float* factor, bool add,
+                                float* mass) {
   constexpr int W = simd::lanes;
   int t = 0;
   for (; t + W <= count; t += W) {
-    simd::f32 sum = simd::load(mass + t);
+    simd::f32 sum = add ? simd::load(mass + t) : simd::set(0.0f);
     each<R>([&](auto r)
                 TERSEKV_INLINED { sum = simd::fma(simd::set(factor[r]), simd::load(p[r].of + first + t), sum); });
     simd::store(mass + t, sum);
   }
-  for (; t < count; ++t)
+  for (; t < count; ++t) {
+    if (!add) mass[t] = 0;
     for (int r = 0; r < R; ++r) mass[t] += factor[r] * p[r].of[first + t];
+  }
 }
 
-/// mass[row] += weight times the attention that `count` query rows of the record pay to it; log2_sum [count].
-inline void add_mass(const weight_record& record, int tiles, int count, const float* log2_sum, float weight,
-                     float* mass) {
+/// mass[row] = weight times the attention that `count` query rows of the record pay to it; log2_sum [count]. Rows that
+/// are not in the record are left as they are.
+inline void store_mass(const weight_record& record, int tiles, int count, const float* log2_sum, float weight,
+                       float* mass) {
   constexpr int together = 4;
   for (int r = 0, rows = 0; r < count; r += rows) {
     rows = count - r < together ? 1 : together;
@@ -385,9 +389,9 @@ inline void add_mass(const weight_record& record, int tiles, int count, const fl
         const int n = from.rows->count[k];
         float* to = mass + from.rows->index[k];
         if (rows == together)
-          add_weights<together>(from.weights, k * piece_rows, n, factor, to);
+          add_weights<together>(from.weights, k * piece_rows, n, factor, r > 0, to);
         else
-          add_weights<1>(from.weights, k * piece_rows, n, factor, to);
+          add_weights<1>(from.weights, k * piece_rows, n, factor, r > 0, to);
       }
     }
   }
