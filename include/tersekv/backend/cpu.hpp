@@ -33,8 +33,9 @@ struct cpu {
 
   // Must be safe to use from several threads where sequences of one cache are.
   std::pmr::memory_resource* memory = std::pmr::new_delete_resource();
-  std::size_t max_bytes = 0;                                                // pages, windows, columns; 0 = no limit
-  std::function<void(int, const std::function<void(int)>&)> parallel = {};  // (n, work): run work(0) .. work(n - 1)
+  std::size_t max_bytes = 0;  // pages, windows, columns; 0 = no limit
+  // (n, work): runs work(0) .. work(n - 1), each once, on threads that live on.
+  std::function<void(int, const std::function<void(int)>&)> parallel = {};
 
   template <class Work>
   void for_each(int n, Work&& work) const {
