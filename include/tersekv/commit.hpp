@@ -237,8 +237,9 @@ class commit_job {
       if (core_.plan.slot(layer) != s || work_.queries[at(layer)].empty()) continue;
       w.queries.clear(), w.query_position.clear();
       const auto add = [&](const auto* row, int position) {
-        for (int g = 0; g < group; ++g)
-          for (int c = 0; c < dim; ++c) w.queries.push_back(to_float(row[(h * group + g) * dim + c]) * shape.scale);
+        const std::size_t first = w.queries.size(), count = at(group * dim);
+        w.queries.resize(first + count);
+        for (std::size_t c = 0; c < count; ++c) w.queries[first + c] = to_float(row[at(h) * count + c]) * shape.scale;
         w.query_position.insert(w.query_position.end(), at(group), position);
       };
       const auto per_token = static_cast<std::ptrdiff_t>(shape.query_heads) * dim;

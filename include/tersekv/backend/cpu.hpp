@@ -19,6 +19,50 @@
 #include <tersekv/head_rows.hpp>
 
 namespace tersekv {
+namespace detail {
+inline namespace TERSEKV_ISA {
+
+// Loops that compilers leave as they are, one number after the other: g++ keeps the order of sums, and does not do both
+// sides of a condition on floats unless told that they cannot trap.
+
+inline float largest_of(const float* x, int n) {
+  simd::f32 most = simd::set(-std::numeric_limits<float>::infinity());
+  int i = 0;
+  for (; i + simd::lanes <= n; i += simd::lanes) most = simd::max(most, simd::load(x + i));
+  float largest = simd::largest(most);
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+/// e^x for x <= 0: exactly 0 for -inf, whose power of two some instruction sets make the smallest that they have.
+TERSEKV_INLINE simd::f32 exp_of(simd::f32 x) {
+  const simd::f32 power = simd::exp2<exp2_precise>(simd::mul(x, simd::set(log2_e)));
+  return simd::max(simd::sub(power, simd::set(0x1p-125f)), simd::zero());
+}
+/// x[i] = e^(x[i] - shift), for n numbers: their sum.
+inline float exp_and_sum(float* x, int n, float shift) {
+  simd::f32 sums = simd::zero();
+  int i = 0;
+  for (; i + simd::lanes <= n; i += simd::lanes) {
+    const simd::f32 power = exp_of(simd::sub(simd::load(x + i), simd::set(shift)));
+    simd::store(x + i, power);
+    sums = simd::add(sums, power);
+  }
+  float sum = simd::sum(sums);
+  for (; i < n; ++i) sum += x[i] = fast_exp(x[i] - shift);
+  return sum;
+}
+/// to[i] += weight * e^(x[i] - shift), for n numbers.
+inline void add_exp(const float* x, int n, float shift, float weight, float* to) {
+  int i = 0;
+  for (; i + simd::lanes <= n; i += simd::lanes) {
+    const simd::f32 power = exp_of(simd::sub(simd::load(x + i), simd::set(shift)));
+    simd::store(to + i, simd::fma(power, simd::set(weight), simd::load(to + i)));
+  }
+  for (; i < n; ++i) to[i] += weight * fast_exp(x[i] - shift);
+}
+
+}  // namespace TERSEKV_ISA
+}  // namespace detail
 
 /// In the namespace of its instruction set, and with it every cache on it: units of one program that were compiled with
 /// different flags do not share such code.
@@ -69,13 +113,12 @@ struct cpu {
         const int own = block.position[i];
         const int newest = block.sees_self ? own : own - 1;
         const int oldest = block.window > 0 ? std::max(0, own - block.window + 1) : 0;
-        float top = hidden;
         for (int r = 0; r < tile.rows; ++r) {
           const float x = tile.bias ? row[r] + tile.bias[r] : row[r];
           const bool visible = tile.position[r] >= oldest && tile.position[r] <= newest;
           row[r] = visible ? x : hidden;
-          top = row[r] > top ? row[r] : top;
         }
+        const float top = detail::largest_of(row, tile.rows);
         if (block.logits)
           for (int r = 0; r < tile.rows; ++r)
             block.logits[static_cast<std::ptrdiff_t>(i) * block.rows + tile.index[r]] = row[r];
@@ -90,11 +133,7 @@ struct cpu {
           for (int r = 0; r < tile.rows; ++r) row[r] = 0;
           continue;
         }
-        float sum = 0;
-        const float shift = s.maximum[u];
-        for (int r = 0; r < tile.rows; ++r) row[r] = detail::fast_exp(row[r] - shift);
-        for (int r = 0; r < tile.rows; ++r) sum += row[r];
-        s.sum[u] += sum;
+        s.sum[u] += detail::exp_and_sum(row, tile.rows, s.maximum[u]);
       }
       if (block.out) out.noalias() += p * const_matrix_map(tile.values, tile.rows, block.value_dim);
     });
@@ -111,8 +150,7 @@ struct cpu {
     for (int i = first; i < last; ++i) {
       const float shift = block.log_sum_exp[i];
       if (shift == -std::numeric_limits<float>::infinity()) continue;
-      const float* row = block.logits + static_cast<std::ptrdiff_t>(i) * block.rows;
-      for (int r = 0; r < block.rows; ++r) mass[r] += weight * detail::fast_exp(row[r] - shift);
+      detail::add_exp(block.logits + static_cast<std::ptrdiff_t>(i) * block.rows, block.rows, shift, weight, mass);
     }
   }
 };
