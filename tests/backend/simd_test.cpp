@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every vector operation against plain arithmetic. Also compiled for each instruction set: isa.cmake.
+// Every vector operation against plain arithmetic. Also compiled for each instruction set: CMakeLists.txt.
 #include <tersekv/backend/cpu/simd.hpp>
 
 #include <algorithm>
@@ -10,6 +10,8 @@
 #include <limits>
 #include <random>
 #include <vector>
+
+#include <tersekv/backend/cpu/logits.hpp>
 
 #include "kernels.hpp"
 
@@ -289,6 +291,32 @@ TEST_CASE("powers of two are as right as they say, and vanish far below", "[back
   CAPTURE(random.seed);
   CHECK(worst_power<kv::detail::exp2_precise>(random) < 2.5e-7);  // 2.2e-7 was seen
   CHECK(worst_power<kv::detail::exp2_coarse>(random) < 1.03e-4);
+}
+
+TEST_CASE("rows of logits become weights, whatever their number", "[backend]") {
+  random_numbers random;
+  CAPTURE(random.seed);
+  constexpr float hidden = -std::numeric_limits<float>::infinity();
+  for (const std::size_t n : {0, 1, 3, 4, 15, 16, 17, 100, 128}) {
+    floats x = random.some(-20, 5, n), mass = random.some(0, 1, n);
+    for (float& y : x)
+      if (const int what = random.below(8); what < 3) y = what == 0 ? hidden : what == 1 ? -200.0f : -80.0f;
+    CAPTURE(n);
+    const int count = static_cast<int>(n);
+    CHECK(kv::detail::largest_of(x.data(), count) == (n == 0 ? hidden : *std::max_element(x.begin(), x.end())));
+    floats p = x, added = mass;
+    const float shift = 5, sum = kv::detail::exp_and_sum(p.data(), count, shift);
+    kv::detail::add_exp(x.data(), count, shift, 0.25f, added.data());
+    double all = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double want = std::exp(static_cast<double>(x[i] - shift));
+      all += want;
+      if (x[i] < -100) CHECK(p[i] == 0);
+      CHECK(static_cast<double>(p[i]) == Approx(want).epsilon(5e-6).margin(1e-37));
+      CHECK(static_cast<double>(added[i]) == Approx(static_cast<double>(mass[i]) + want / 4).epsilon(1e-6));
+    }
+    CHECK(static_cast<double>(sum) == Approx(all).epsilon(1e-5).margin(1e-37));
+  }
 }
 
 TEST_CASE("rows between two positions are found", "[backend]") {

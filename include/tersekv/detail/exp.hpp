@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp() for rows of logits: branch-free, so that compilers vectorise it; relative error below 2e-7, exp(-inf) = 0.
+// exp() for single logits; relative error below 2e-7, exp(-inf) = 0. Rows of them: backend/cpu/logits.hpp.
 #pragma once
 #include <cstdint>
 
