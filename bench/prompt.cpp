@@ -86,7 +86,8 @@ void attention(session& s, const block_of_rows& block, int past, int n, int thre
   }
 }
 
-/// The commit that scores, against one that does not; both keep and pack the same rows but for 64.
+/// The end of a prompt that scores, against one that does not: 64 tokens are attended, in memory that was
+/// used before, and committed. Both keep and pack the same rows but for 64.
 void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads) {
   s.threads().use(threads);
   const head_shape shape = block.shape;
@@ -99,9 +100,10 @@ void snapkv_scores(session& s, const block_of_rows& block, int rows, int threads
         block, rows - n, n);
     p->attend();
   };
+  const auto end = [](prompting& p) { p.attend(), p.step->commit(); };
   const auto times =
-      interleaved({{.name = "plain", .run = [&] { plain->step->commit(); }, .before = [&] { renew(plain, false); }},
-                   {.name = "scored", .run = [&] { scored->step->commit(); }, .before = [&] { renew(scored, true); }}},
+      interleaved({{.name = "plain", .run = [&] { end(*plain); }, .before = [&] { renew(plain, false); }},
+                   {.name = "scored", .run = [&] { end(*scored); }, .before = [&] { renew(scored, true); }}},
                   0.01, s.wanted().quick ? 2 : 5);
   record r = s.timed("snapkv", "window scores and selection at the end of a prompt", shape, rows, threads, times[1]);
   for (double* us : {&r.time.us, &r.time.low, &r.time.high}) *us -= times[0].us;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <tersekv/commit_request.hpp>
+#include <tersekv/query_window.hpp>
 #include <tersekv/signals.hpp>
 
 namespace tersekv::detail {
@@ -24,7 +25,13 @@ class commit_job {
  public:
   commit_job(Core& core, typename Core::workspace& work, Sequence& sequence, const commit_request& request)
       : core_(core), work_(work), sequence_(sequence), request_(request), heads_(core.shape.kv_heads),
-        ring_(core.memory) {}
+        window_(core, work, sequence, request) {}
+
+  /// Whether the commit of a step of this layer's slot may let rows go.
+  static bool may_trim(const Core& core, const Sequence& sequence, const commit_request& request, int slot) {
+    return request.trim_is_due(core.evict.when, sequence.in_prompt_, sequence.decoded_) &&
+           over_budget(core, sequence, slot, request.accepted);
+  }
 
   /// Jobs of sequences of one cache.
   template <class Jobs>
@@ -41,7 +48,7 @@ class commit_job {
     request_.check_observed(Core::needs_logits || Core::needs_window);
     due_ = request_.trim_is_due(core_.evict.when, sequence_.in_prompt_, sequence_.decoded_);
     for (int s = 0; s < core_.plan.slots(); ++s) plan_slot(s);
-    ring_ = next_ring();
+    window_.keep();
   }
   void apply() noexcept {
     for (int s = 0; s < core_.plan.slots(); ++s)
@@ -71,6 +78,18 @@ class commit_job {
     return request_.accepted >= retained;
   }
 
+  /// Cheap test before anything is scored. A budget that spreads rows may give a head less than the eviction policy
+  /// asks for; decide() knows.
+  static bool over_budget(const Core& core, const Sequence& sequence, int s, int accepted) {
+    if constexpr (requires { Core::evict_type::keeps_all; }) return false;
+    using budget = typename Core::budget_type;
+    constexpr bool spreads = !budget::needs_scores && !std::is_same_v<budget, uniform>;
+    const int least = spreads ? 1 : core.evict.budget();
+    for (int h = 0; h < core.shape.kv_heads; ++h)
+      if (sequence.at(s, h).live() + accepted > std::max(1, least)) return true;
+    return false;
+  }
+
   // ------------------------------------------------------------------------------------------------------------- plan
   void plan_slot(int s) {
     for (int h = 0; h < heads_; ++h) {
@@ -81,7 +100,7 @@ class commit_job {
     }
     const bool expired = expires(s);
     if (!due_ && !expired) return count_rows(s);
-    if (!expired && !over_budget(s)) return count_rows(s);
+    if (!expired && !over_budget(core_, sequence_, s, request_.accepted)) return count_rows(s);
     for (int h = 0; h < heads_; ++h) describe(s, h);
     trim_context context;
     context.slot = s, context.slots = core_.plan.slots(), context.seen = seen();
@@ -89,25 +108,13 @@ class commit_job {
     context.ranges = sequence_.ranges_;
     if constexpr (Core::needs_window)
       if (due_) {
-        const auto [own, older] = window_queries();
-        context.window_queries = own + older;
-        core_.backend.for_each(heads_, [&](int h) { window_attention(s, h); });
+        context.window_queries = window_.queries();
+        core_.backend.for_each(
+            heads_, [&](int h) { window_.attention(s, h, plan(s, h).source, work_.trims[at(h)].window_attention); });
       }
     if (decide(core_.evict, core_.budget, context, std::span<trim_head>(work_.trims), due_))
       for (int h = 0; h < heads_; ++h) let_go(s, h);
     count_rows(s);
-  }
-
-  /// Cheap test before anything is scored. A budget that spreads rows may give a head less than the eviction policy
-  /// asks for; decide() knows.
-  bool over_budget(int s) {
-    if constexpr (requires { Core::evict_type::keeps_all; }) return false;
-    using budget = typename Core::budget_type;
-    constexpr bool spreads = !budget::needs_scores && !std::is_same_v<budget, uniform>;
-    const int least = spreads ? 1 : core_.evict.budget();
-    for (int h = 0; h < heads_; ++h)
-      if (rows(s, h).live() + request_.accepted > std::max(1, least)) return true;
-    return false;
   }
 
   /// state = the stored columns and those of the staged rows, after this step's observation.
@@ -211,54 +218,6 @@ class commit_job {
         ++row;
       }
     });
-    work_.blocks.give_back(std::move(scratch));
-  }
-
-  int first_kept_query() const {
-    return request_.kept - kept_queries(core_.query_window(), request_.tokens, request_.kept);
-  }
-  /// Of the newest queries: those of this step, and those of earlier chunks.
-  std::pair<int, int> window_queries() const {
-    const int own = std::max(0, std::min(request_.observed - first_kept_query(), core_.query_window()));
-    return {own, std::min(sequence_.ring_queries_, core_.query_window() - own)};
-  }
-
-  /// Attention of the newest queries: those of earlier chunks, then those of this step.
-  void window_attention(int s, int h) {
-    const model_shape& shape = core_.shape;
-    const int group = shape.group(), dim = shape.head_dim;
-    rows_type& head = rows(s, h);
-    auto scratch = work_.blocks.borrow();
-    auto& w = *scratch;
-    const auto [own, older] = window_queries();
-    const int first_kept = first_kept_query();
-    std::vector<float> mass(at(head.slots() + request_.tokens), 0.0f);
-    for (int layer = 0; layer < shape.layers && own + older > 0; ++layer) {
-      if (core_.plan.slot(layer) != s || work_.queries[at(layer)].empty()) continue;
-      w.queries.clear(), w.query_position.clear();
-      const auto add = [&](const auto* row, int position) {
-        const std::size_t first = w.queries.size(), count = at(group * dim);
-        w.queries.resize(first + count);
-        for (std::size_t c = 0; c < count; ++c) w.queries[first + c] = to_float(row[at(h) * count + c]) * shape.scale;
-        w.query_position.insert(w.query_position.end(), at(group), position);
-      };
-      const auto per_token = static_cast<std::ptrdiff_t>(shape.query_heads) * dim;
-      for (int i = sequence_.ring_queries_ - older; i < sequence_.ring_queries_; ++i)
-        add(sequence_.ring_.data() + (static_cast<std::ptrdiff_t>(i) * shape.layers + layer) * per_token,
-            sequence_.ring_position_ + i);
-      for (int i = request_.observed - own; i < request_.observed; ++i)
-        add(work_.queries[at(layer)].data() + (i - first_kept) * per_token, sequence_.length_ + i);
-      attend_block block;
-      block.count = (own + older) * group, block.key_dim = dim, block.value_dim = shape.value_dim;
-      block.window = core_.plan.window(layer), block.sees_self = core_.plan.sees_self(layer);
-      w.log_sum_exp.resize(at(block.count));
-      block.queries = w.queries.data(), block.position = w.query_position.data();
-      block.log_sum_exp = w.log_sum_exp.data();
-      head_source<Core> source(core_, work_, head, s, h, request_.tokens, sequence_.length_, w);
-      source.attend(block, request_.accepted, true, false);
-      Core::backend_type::column_mass(block, 0, block.count, 1.0f / static_cast<float>(group), mass.data());
-    }
-    for (const int i : plan(s, h).source) work_.trims[at(h)].window_attention.push_back(mass[at(i)]);
     work_.blocks.give_back(std::move(scratch));
   }
 
@@ -434,34 +393,8 @@ class commit_job {
     }
   }
 
-  /// The queries that later trims of this prompt, or of decoding, may need; empty when none will.
-  buffer<half> next_ring() {
-    buffer<half> ring(core_.memory);
-    ring_queries_ = 0;
-    if constexpr (Core::needs_window) {
-      if (!request_.more && trigger(core_.evict.when).every == 0) return ring;
-      const model_shape& shape = core_.shape;
-      const auto per_layer = at(shape.query_heads * shape.head_dim), per_token = at(shape.layers) * per_layer;
-      const auto [own, older] = window_queries();
-      const int first_kept = first_kept_query();
-      ring_queries_ = older + own;
-      ring.reserve(at(ring_queries_) * per_token);
-      ring.append(sequence_.ring_.data() + at(sequence_.ring_queries_ - older) * per_token, at(older) * per_token);
-      for (int i = request_.observed - own; i < request_.observed; ++i)
-        for (int layer = 0; layer < shape.layers; ++layer) {
-          const std::vector<float>& q = work_.queries[at(layer)];
-          for (std::size_t c = 0; c < per_layer; ++c)
-            ring.push_back(q.empty() ? half{} : from_float<half>(q[at(i - first_kept) * per_layer + c]));
-        }
-      ring_position_ = sequence_.length_ + request_.observed - ring_queries_;
-    }
-    return ring;
-  }
-
   void finish() noexcept {
-    sequence_.ring_ = std::move(ring_);
-    sequence_.ring_queries_ = ring_queries_;
-    sequence_.ring_position_ = ring_position_;
+    window_.hand_over();
     for (const int i : folded_) sequence_.merge_state_[at(i)] = next_state_[at(i)];
     if (!request_.is_prompt(sequence_.in_prompt_)) sequence_.decoded_ += request_.accepted;
     sequence_.length_ += request_.accepted;
@@ -474,8 +407,7 @@ class commit_job {
   const commit_request request_;
   const int heads_;
   bool due_ = false;
-  buffer<half> ring_;  // the sequence's next one
-  int ring_queries_ = 0, ring_position_ = 0;
+  query_window<Core, Sequence> window_;
   std::vector<float> mass_;
   std::vector<int> leave_, stay_, folded_;
   std::vector<typename Core::merge_type::head_state> next_state_;

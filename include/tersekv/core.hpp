@@ -113,6 +113,7 @@ struct workspace {
   std::vector<unsigned char> staged;                     // [slots]
   std::vector<float> change;                             // [slots] relative change between the last two appends
   std::vector<layer_mass> mass;                          // [layers]
+  std::vector<layer_mass> window_mass;                   // [layers] of the newest queries
   std::vector<float> lane_mass;                          // [kv_heads, mass_lanes, stride]
   std::vector<std::vector<float>> queries;               // [layers][kept queries, query_heads, key_dim]
   std::vector<float> row, encode_keys, encode_values;    // one row; a page of rows
@@ -126,7 +127,8 @@ struct workspace {
     const auto add = [&](const auto& v) { sum += v.capacity() * sizeof(v[0]); };
     for (const auto* group : {&keys, &values, &queries})
       for (const auto& v : *group) add(v);
-    for (const layer_mass& m : mass) sum += m.bytes();
+    for (const auto* group : {&mass, &window_mass})
+      for (const layer_mass& m : *group) sum += m.bytes();
     for (const auto* v : {&lane_mass, &encode_keys, &encode_values}) add(*v);
     sum += blocks.idle_bytes();
     for (const auto& d : decode) sum += d.bytes();

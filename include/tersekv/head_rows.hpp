@@ -29,7 +29,7 @@ struct row_tile {
   int rows = 0;
   const float* keys = nullptr;    // [rows, key_dim]
   const float* values = nullptr;  // [rows, value_dim]
-  const int* index = nullptr;     // [rows] row index; staged rows follow the committed ones
+  const int* index = nullptr;     // [rows] row index, ascending; staged rows follow the committed ones
   const int* position = nullptr;  // [rows] -1 = dead
   const float* bias = nullptr;    // [rows] added to the logits; null = none
 };

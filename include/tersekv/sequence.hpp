@@ -110,6 +110,8 @@ class basic_sequence {
   friend struct detail::sequence_parts;
   template <class, class>
   friend class detail::commit_job;
+  template <class, class>
+  friend class detail::query_window;
   using rows_type = typename Core::rows;
 
   basic_sequence(const basic_sequence& other)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where attention gets its rows from, and what it leaves for policies: the mass per row, the newest attention row, the
-// newest queries. Nothing here exists in recipes that need no signal. There is no attention matrix: logits live for one
-// block of queries.
+// Where attention gets its rows from, and what it leaves for policies: the mass per row and the newest attention row;
+// for the newest queries see query_window.hpp. Nothing here exists in recipes that need no signal. There is no
+// attention matrix: logits live for one block of queries.
 #pragma once
 #include <algorithm>
 #include <span>
@@ -58,18 +58,18 @@ class head_source {
     }
   }
 
-  /// Attention of a block whose queries see at most the first `staged` rows of the step. Fills block.logits where a
-  /// signal is needed. `choose`: queries that decode read the pages that the read policy names; all others read all.
-  void attend(attend_block& block, int staged, bool want_logits = Core::needs_logits, bool choose = true) {
+  /// Attention of a block whose queries see at most the first `staged` rows of the step; fills block.logits of queries
+  /// first_logits and on. `choose`: queries that decode read the pages that the read policy names; all others read all.
+  void attend(attend_block& block, int staged, int first_logits, bool choose) {
     std::span<const int> pages;
     if constexpr (Core::read_type::selects)
       if (choose && n_ == 1 &&
           choose_pages(core_.read, core_.format, head_, {block.queries, block.count, block.key_dim, block.key_dim},
                        w_.choice))
         pages = w_.choice.pages;
-    if (want_logits) {
-      block.rows = rows();
-      w_.logits.assign(static_cast<std::size_t>(block.count) * static_cast<std::size_t>(block.rows),
+    if (first_logits < block.count) {
+      block.rows = rows(), block.first_logits = first_logits;
+      w_.logits.assign(static_cast<std::size_t>(block.count - first_logits) * static_cast<std::size_t>(block.rows),
                        -std::numeric_limits<float>::infinity());
       block.logits = w_.logits.data();
     }
@@ -191,20 +191,6 @@ template <class Core>
 bool attends_packed(const model_shape& shape, int n) {
   if constexpr (Core::renumbers) return false;
   return n == 1 || (n <= separate_queries && n * shape.group() <= decode_attention<Core>::most_rows_of_queries);
-}
-
-/// Keeps the newest observed queries of this layer, [queries, query_heads, head_dim], not scaled.
-template <class Core>
-void keep_queries(const Core& core, typename Core::workspace& work, int layer, const view& q, int observed) {
-  if constexpr (Core::needs_window) {
-    const int keep = kept_queries(core.query_window(), q.rows(), observed), heads = core.shape.query_heads,
-              dim = core.shape.head_dim;
-    std::vector<float>& to = work.queries[static_cast<std::size_t>(layer)];
-    to.resize(static_cast<std::size_t>(keep * heads * dim));
-    for (int i = 0; i < keep; ++i)
-      for (int h = 0; h < heads; ++h)
-        q.load(observed - keep + i, h, to.data() + (static_cast<std::ptrdiff_t>(i) * heads + h) * dim);
-  }
 }
 
 }  // namespace tersekv::detail

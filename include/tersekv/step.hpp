@@ -66,7 +66,7 @@ class basic_step {
       attend_packed(layer, slot, q, out, log_sum_exp);
     else
       attend_tiles(layer, slot, q, out, log_sum_exp);
-    detail::keep_queries(core_, *work_, layer, q, observed(n_));
+    if constexpr (Core::needs_window) window_of(n_).keep_queries(layer, q);
   }
 
   /// How much the rows of an owning layer changed between its last two appends: max |new - old| / max |new|.
@@ -90,6 +90,7 @@ class basic_step {
  private:
   friend class detail::step_batch<Core>;
   using job = detail::commit_job<Core, basic_sequence<Core>>;
+  using window = detail::query_window<Core, basic_sequence<Core>>;
 
   void check_append(int layer, const view& k, const view& v) {
     detail::require_open(work_ != nullptr, "append");
@@ -120,15 +121,20 @@ class basic_step {
     copy(v, work_->values[slot], shape.value_dim);
     work_->change[slot] = !work_->staged[slot] ? 1.0f : moved == 0 ? 0.0f : largest > 0 ? moved / largest : 1.0f;
     work_->staged[slot] = 1;
+    if constexpr (Core::needs_window)
+      for (int other = 0; other < shape.layers; ++other)  // what they looked at was replaced
+        if (core_.plan.slot(other) == core_.plan.written_slot(layer))
+          work_->window_mass[static_cast<std::size_t>(other)].forget();
   }
   void check_commit(int accepted) const {
     detail::require_open(work_ != nullptr, "commit");
     check_.commit(accepted, work_->staged);
   }
-  job commit_of(int accepted) {
-    return job(core_, *work_, sequence_,
-               {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode});
+  detail::commit_request request(int accepted) const {
+    return {n_, accepted, observed(n_), observed(accepted), options_.more, options_.decode};
   }
+  job commit_of(int accepted) { return job(core_, *work_, sequence_, request(accepted)); }
+  window window_of(int accepted) { return window(core_, *work_, sequence_, request(accepted)); }
 
   /// Queries that policies may look at, when `accepted` tokens count.
   int observed(int accepted) const { return std::max(0, std::min(n_ - options_.question, accepted)); }
@@ -161,7 +167,9 @@ class basic_step {
     work_->staged.assign(slots, 0), work_->change.assign(slots, 1.0f);
     work_->mass.resize(static_cast<std::size_t>(shape.layers)),
         work_->queries.resize(static_cast<std::size_t>(shape.layers));
-    for (auto& m : work_->mass) m.forget();
+    work_->window_mass.resize(static_cast<std::size_t>(shape.layers));
+    for (auto* masses : {&work_->mass, &work_->window_mass})
+      for (auto& m : *masses) m.forget();
     for (auto& q : work_->queries) q.clear();
     work_->trims.resize(heads), work_->plans.resize(slots * heads);
     const auto rows = heads * static_cast<std::size_t>(n_);
@@ -203,6 +211,8 @@ class basic_step {
     const int blocks = (n_ + tokens - 1) / tokens;
     const int lanes = Core::needs_logits ? std::min(blocks, detail::mass_lanes) : blocks;
     detail::clear_mass(core_, *work_, layer, n_);
+    window newest = window_of(n_);
+    newest.begin(layer, tokens, job::may_trim(core_, sequence_, request(n_), slot));
     core_.backend.for_each(heads * lanes, [&](int i) {
       const int h = i % heads, lane = lanes - 1 - i / heads;  // the last blocks see most rows
       auto scratch = work_->blocks.borrow();
@@ -210,8 +220,9 @@ class basic_step {
       detail::head_source<Core> source(core_, *work_, head, slot, h, n_, sequence_.length_, *scratch);
       for (int b = lane; b < blocks; b += lanes) {
         const int first = b * tokens, last = std::min(n_, first + tokens);
-        [[maybe_unused]] const attend_block block =
-            attend_tokens(source, *scratch, layer, h, first, last, q, out, log_sum_exp);
+        [[maybe_unused]] const attend_block block = attend_tokens(
+            source, *scratch, layer, h, first, last, newest.first_wanted(first, last), q, out, log_sum_exp);
+        if constexpr (Core::needs_window) newest.note(block, layer, h, b, first, last);
         if constexpr (Core::needs_logits)
           detail::record_mass(core_, *work_, block, layer, h, lane, first, last, n_, observed(n_));
       }
@@ -222,10 +233,10 @@ class basic_step {
         core_.backend.for_each(heads, [&](int h) { detail::add_lanes<Core>(*work_, layer, h); });
   }
 
-  /// Tokens first .. last of the step, head h.
+  /// Tokens first .. last of the step, head h; the window wants logits of those from `wanted` on.
   template <class Source, class Scratch>
-  attend_block attend_tokens(Source& source, Scratch& w, int layer, int h, int first, int last, const view& q,
-                             const view& out, std::span<float> log_sum_exp) {
+  attend_block attend_tokens(Source& source, Scratch& w, int layer, int h, int first, int last, int wanted,
+                             const view& q, const view& out, std::span<float> log_sum_exp) {
     const model_shape& shape = core_.shape;
     const int group = shape.group(), dim = shape.head_dim;
     attend_block block;
@@ -248,7 +259,7 @@ class basic_step {
         for (int c = 0; c < dim; ++c) row[c] *= shape.scale;
         w.query_position[static_cast<std::size_t>(r)] = sequence_.length_ + i;
       }
-    source.attend(block, last);
+    source.attend(block, last, Core::needs_logits ? 0 : (wanted - first) * group, true);
     for (int i = first; i < last; ++i)
       for (int g = 0; g < group; ++g) {
         const int r = (i - first) * group + g;

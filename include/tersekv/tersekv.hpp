@@ -56,6 +56,7 @@
 #include <tersekv/page_format.hpp>
 #include <tersekv/policy.hpp>
 #include <tersekv/pool.hpp>
+#include <tersekv/query_window.hpp>
 #include <tersekv/read/quest.hpp>
 #include <tersekv/read/read_all.hpp>
 #include <tersekv/report.hpp>

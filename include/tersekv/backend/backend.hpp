@@ -28,8 +28,10 @@ struct attend_block {
   bool sees_self = true;  // a query sees the row at its own position
   float* out = nullptr;   // [count, value_dim] attention output, zero where nothing is visible; null = not wanted
   float* log_sum_exp = nullptr;  // [count] of the visible logits; -inf where nothing is visible
-  float* logits = nullptr;       // [count, rows] of every row index, -inf where hidden; null = not wanted
-  int rows = 0;
+  // [count - first_logits, rows] of queries first_logits and on, of every row index; -inf where hidden; null = not
+  // wanted
+  float* logits = nullptr;
+  int first_logits = 0, rows = 0;
 };
 
 /// Computes where the host cannot read; it brings a container of its own (cache.hpp).

@@ -76,9 +76,13 @@ struct cpu {
           row[r] = visible ? x : hidden;
         }
         const float top = detail::largest_of(row, tile.rows);
-        if (block.logits)
-          for (int r = 0; r < tile.rows; ++r)
-            block.logits[static_cast<std::ptrdiff_t>(i) * block.rows + tile.index[r]] = row[r];
+        if (block.logits && i >= block.first_logits) {
+          float* to = block.logits + static_cast<std::ptrdiff_t>(i - block.first_logits) * block.rows;
+          if (tile.index[tile.rows - 1] - tile.index[0] == tile.rows - 1)
+            std::copy_n(row, tile.rows, to + tile.index[0]);
+          else
+            for (int r = 0; r < tile.rows; ++r) to[tile.index[r]] = row[r];
+        }
         const auto u = static_cast<std::size_t>(i);
         if (top > s.maximum[u]) {
           const float shrink = s.maximum[u] == hidden ? 0.0f : detail::fast_exp(s.maximum[u] - top);
@@ -102,12 +106,13 @@ struct cpu {
     }
   }
 
-  /// mass[rows] += sum over the block's queries first .. last of weight * exp(logit - log_sum_exp).
+  /// mass[rows] += sum over the block's queries first .. last, with logits, of weight * exp(logit - log_sum_exp).
   static void column_mass(const attend_block& block, int first, int last, float weight, float* mass) {
     for (int i = first; i < last; ++i) {
       const float shift = block.log_sum_exp[i];
       if (shift == -std::numeric_limits<float>::infinity()) continue;
-      detail::add_exp(block.logits + static_cast<std::ptrdiff_t>(i) * block.rows, block.rows, shift, weight, mass);
+      const float* logits = block.logits + static_cast<std::ptrdiff_t>(i - block.first_logits) * block.rows;
+      detail::add_exp(logits, block.rows, shift, weight, mass);
     }
   }
 };

@@ -8,11 +8,12 @@
 
 namespace tersekv::detail {
 
-/// [kv_heads, rows, stride]: rows as signal_rows says, stride over row indices. Empty until the layer is attended.
+/// [kv_heads, rows, stride]: rows as signal_rows says or blocks of a window of queries, stride over row indices. Empty until the layer is attended.
 class layer_mass {
  public:
   void forget() { stride_ = 0; }
   bool empty() const { return stride_ == 0; }
+  int rows() const { return rows_; }
   /// The numbers are left as they are: one core that cleared all heads of a long sequence would keep the others
   /// waiting.
   void begin(int heads, int rows, int stride) {

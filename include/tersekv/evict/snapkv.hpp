@@ -9,7 +9,8 @@
 // Shapes    s [kv_heads, n] f32     q [window, query_heads, d]     K [kv_heads, n, d]
 // Differs   query heads that share a KV head are averaged before pooling; the paper keeps rows per query head.
 //           Neighbours are neighbours in the cache, also where rows between them have left
-// Cost      no state; window * n * d per query head at the end of the prompt; the queries of chunked prompts in 16 bit
+// Cost      no state; one pass over the logits of the window's queries, which the last block of the prompt has anyway;
+//           where the window begins in an earlier chunk, window * n * d per query head, and its queries in 16 bit
 // Needs     query window
 // With      a question that is excluded from observation: its rows are safe only as far as `window` reaches.
 //           ada and pyramid: only the rows before the window are spread
