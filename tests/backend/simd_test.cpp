@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include <tersekv/backend/cpu/lines_ahead.hpp>
 #include <tersekv/backend/cpu/logits.hpp>
 
 #include "kernels.hpp"
@@ -340,6 +341,34 @@ TEST_CASE("rows between two positions are found", "[backend]") {
     CHECK_FALSE(simd::all_between<32>(p.data(), *least + 1, *most));
     CHECK_FALSE(simd::all_between<32>(p.data(), *least, *most - 1));
   }
+}
+
+TEST_CASE("while a tile is read, every line of the next one is asked for once", "[backend]") {
+  constexpr int lines = 48, line = kv::detail::line_bytes, pieces = 8;
+  const std::vector<std::byte> memory(2 * pieces * lines * line);
+  const auto in_calls_of = [&]<int N>(std::integral_constant<int, N>) {
+    kv::detail::packed_piece where[pieces];
+    for (int i = 0; i < pieces; ++i)  // the next tile lies in another order
+      where[i] = {memory.data() + i * lines * line, 0, (2 * pieces - 1 - 2 * i) * lines * line};
+    const kv::detail::packed_pieces all{where, pieces, 32, 0};
+    std::vector<int> asked(2 * pieces * lines, 0);
+    for (int i = 0; i < pieces; ++i) {
+      auto ahead =
+          kv::detail::line_streams::of(all, i, lines * line, [](const kv::detail::packed_piece& p) { return p.tile; });
+      for (std::size_t half = 0; half < 2; ++half) {
+        for (std::size_t first = 0; first < lines / 2; first += N)
+          each<N>([&](auto n) {
+            ++asked[static_cast<std::size_t>(ahead.template line<N>(first, n) - memory.data()) / line];
+          });
+        ahead.skip(lines * line / simd::streams / 2);
+      }
+    }
+    for (std::size_t i = 0; i < asked.size(); ++i) CHECK(asked[i] == (i < asked.size() / 2 ? 0 : 1));
+  };
+  in_calls_of(std::integral_constant<int, 1>{});
+  in_calls_of(std::integral_constant<int, 2>{});
+  in_calls_of(std::integral_constant<int, 4>{});
+  in_calls_of(std::integral_constant<int, 8>{});
 }
 
 TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {

@@ -30,22 +30,30 @@ inline namespace TERSEKV_ISA {
 /// Lane vectors that share a loaded factor in scores.
 inline constexpr int score_vectors = std::min(simd::together, piece_rows / simd::lanes);
 
-/// Calls f(row, lanes) for every L vectors of the piece's rows.
+using key_lanes = lane_vectors<lines_ahead>;
+
+/// Calls f(row, lanes) for every L vectors of the rows of piece i.
 template <class Grid, int L, class F>
-TERSEKV_INLINE void for_each_lanes(const packed_piece& piece, std::size_t block, F&& f) {
+TERSEKV_INLINE void for_each_lanes(const packed_pieces& k, int i, std::size_t block, F&& f) {
   constexpr int vectors = block_lanes / simd::lanes, blocks = std::max(1, L / vectors);
-  const std::byte* at = piece.tile + static_cast<unsigned>(piece.first) / block_lanes * block;
+  constexpr int calls = piece_rows / (L * simd::lanes), piece_blocks = piece_rows / block_lanes;
+  const auto codes = [&](const packed_piece& piece) TERSEKV_INLINED {
+    return piece.tile + static_cast<unsigned>(piece.first) / block_lanes * block;
+  };
+  const std::byte* at = codes(k.piece[i]);
+  lines_ahead ahead = lines_ahead::of(k, i, piece_blocks * block, codes);
   for (int t = 0; t < piece_rows; t += blocks * block_lanes, at += blocks * block)
     each<std::max(1, vectors / L)>([&](auto i) TERSEKV_INLINED {
       constexpr int lane = i * L * simd::lanes;
-      f(t + lane, lane_vectors{at + 4 * lane, block, piece.ahead});
+      f(t + lane, key_lanes{at + 4 * lane, block, ahead});
+      ahead.skip(piece_blocks * block / simd::streams / calls);
     });
 }
 
 /// sum[l][r] += scale(l, r) * products of the chunks of quads [first, last), whose factors begin at quad `from`. Chunk:
 /// quads of one sum. Known: a count of quads that is often met and fits in a chunk; 0 = none.
 template <class Grid, class P, int Chunk, int Known, int R, int L, class Scale>
-TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const lane_vectors& lanes, int depth, int first, int last,
+TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const key_lanes& lanes, int depth, int first, int last,
                                const factor_rows<P>& factors, int from, const simd::begin_words*& start,
                                Scale&& scale) {
   const auto add = [&]<int Count>(std::integral_constant<int, Count>, int c, int count) TERSEKV_INLINED {
@@ -97,7 +105,7 @@ struct key_kernel {
     for (int i = 0; i < k.count; ++i)
       for (int t = 0; t < piece_rows; t += few) {
         format.decode(k.piece[i].tile, k.rows, k.piece[i].first + t, few, k.dim, x);
-        score_numbers<float, R>(x, few, k.dim, 0, q, s + i * piece_rows + t, soft_rows);
+        score_numbers<float, R>(x, few, k.dim, no_lines{}, q, s + i * piece_rows + t, soft_rows);
       }
   }
 };
@@ -116,9 +124,8 @@ struct key_kernel<dense_format<T>> {
     const float* q[R];
     plain_query::read<R>(query, k.dim, q);
     for (int i = 0; i < k.count; ++i)
-      score_numbers<T, R>(
-          reinterpret_cast<const T*>(k.piece[i].tile) + static_cast<std::ptrdiff_t>(k.piece[i].first) * k.dim,
-          piece_rows, k.dim, k.piece[i].ahead, q, s + i * piece_rows, soft_rows);
+      score_numbers<T, R>(numbers_of<T>(k.piece[i], k.dim), piece_rows, k.dim, number_lines<T>(k, i), q,
+                          s + i * piece_rows, soft_rows);
   }
 };
 
@@ -197,7 +204,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
       float* to = s + i * piece_rows;
       prefetch_scales(at.steps, groups, k.rows, piece.ahead);
       if constexpr (Grid::numbers > 1) prefetch_scales(at.lows, groups, k.rows, piece.ahead);
-      for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
+      for_each_lanes<Grid, L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
         simd::f32 sum[L][R];
         if constexpr (Groups > 0)
           usual_sums<P, Groups>(sum, q, at, t, lanes);
@@ -226,7 +233,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
 
   template <class P, int Groups, int R, int L>
   static TERSEKV_INLINE void usual_sums(simd::f32 (&sum)[L][R], const query& q, const scales& at, int t,
-                                        const lane_vectors& lanes) {
+                                        const key_lanes& lanes) {
     constexpr int W = simd::lanes, depth = plane::depth(usual_dim);
     const std::byte* factors = fresh<std::byte>(q.factors);
     const simd::begin_words* start = fresh<simd::begin_words>(q.start);
@@ -247,7 +254,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
 
   template <class P, int R, int L>
   static TERSEKV_INLINE void sums(simd::f32 (&sum)[L][R], const query& q, const scales& at, int t,
-                                  const lane_vectors& lanes, int dim) {
+                                  const key_lanes& lanes, int dim) {
     constexpr int W = simd::lanes, chunk = query::template chunk<P>();
     const int depth = plane::depth(dim), group = format::group(dim), groups = dim / group;
     const factor_rows<P> factors{q.factors, padded_quads(depth)};
@@ -309,8 +316,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         const int quads = (std::min(depth, c + folded) - c) / 4;
         with_width<Grid>(f.narrow, [&]<class P>(P) TERSEKV_INLINED {
           f.template round<P>(quads);
-          for (int n = i; n < last; ++n)
-            add_scores<P, R>(k.piece[n], block, depth, c / 4, quads, f, s + n * piece_rows);
+          for (int n = i; n < last; ++n) add_scores<P, R>(k, n, block, depth, c / 4, quads, f, s + n * piece_rows);
         });
       }
     }
@@ -378,10 +384,10 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
   };
 
   template <class P, int R>
-  static TERSEKV_INLINE void add_scores(const packed_piece& piece, std::size_t block, int depth, int quad, int quads,
-                                        const folded_query<R>& q, float* s) {
+  static TERSEKV_INLINE void add_scores(const packed_pieces& k, int i, std::size_t block, int depth, int quad,
+                                        int quads, const folded_query<R>& q, float* s) {
     constexpr int L = score_vectors, W = simd::lanes;
-    for_each_lanes<Grid, L>(piece, block, [&](int t, const lane_vectors& lanes) TERSEKV_INLINED {
+    for_each_lanes<Grid, L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
       simd::f32 sum[L][R];
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
         sum[l][r] = simd::set(q.base[r]);

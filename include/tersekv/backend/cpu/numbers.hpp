@@ -39,20 +39,38 @@ TERSEKV_INLINE void prefetch_addresses([[maybe_unused]] const std::byte* page, [
 #endif
 }
 
+/// The numbers of piece i; what is asked for while they are read.
+template <class T>
+const T* numbers_of(const packed_piece& piece, int dim) {
+  return reinterpret_cast<const T*>(piece.tile) + static_cast<std::ptrdiff_t>(piece.first) * dim;
+}
+template <class T>
+TERSEKV_INLINE lines_ahead number_lines(const packed_pieces& all, int i) {
+  return lines_ahead::of(all, i, piece_rows * static_cast<std::size_t>(all.dim) * sizeof(T),
+                         [&](const packed_piece& p)
+                             TERSEKV_INLINED { return reinterpret_cast<const std::byte*>(numbers_of<T>(p, all.dim)); });
+}
+/// Nothing is asked for.
+struct no_lines {
+  template <int N>
+  TERSEKV_INLINE void ask(std::size_t, const std::byte*) const {}
+};
+
 /// Dot products of `count` rows of numbers.
-template <class T, int R>
-void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, const float* const (&q)[R], float* s,
+template <class T, int R, class Ahead>
+void score_numbers(const T* keys, int count, int dim, const Ahead& ahead, const float* const (&q)[R], float* s,
                    int stride) {
   constexpr int W = simd::lanes, together = std::max(1, std::min(4, simd::registers / 2 / R));
   const int whole = dim / (2 * W) * (2 * W);
+  std::size_t line = 0;
   const auto rows = [&]<int N>(std::integral_constant<int, N>, int t) TERSEKV_INLINED {
     simd::f32 a[R][N];
     each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });
     const T* k = keys + static_cast<std::ptrdiff_t>(t) * dim;
-    const auto* next = reinterpret_cast<const std::byte*>(k) + ahead;
-    constexpr int bytes = 2 * N * W * static_cast<int>(sizeof(T));  // of two steps; asked for in the order of addresses
-    for (int c = 0; c < whole; c += 2 * W, next += bytes) {
-      each<(bytes + 63) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
+    constexpr int lines = (2 * N * W * static_cast<int>(sizeof(T)) + line_bytes - 1) / line_bytes;  // of two steps
+    const auto* asked = reinterpret_cast<const std::byte*>(k);  // in the order of addresses
+    for (int c = 0; c < whole; c += 2 * W, line += lines, asked += lines * line_bytes) {
+      ahead.template ask<lines>(line, asked);
       each<2>([&](auto step) TERSEKV_INLINED {
         simd::f32 x[N];
         each<N>([&](auto n) TERSEKV_INLINED { x[n] = simd::load(k + n * dim + c + step * W); });
@@ -75,40 +93,45 @@ void score_numbers(const T* keys, int count, int dim, std::ptrdiff_t ahead, cons
 }
 
 /// out[r] += p[r] times `count` rows of numbers.
-template <class T, int R>
-void mix_numbers(const T* values, int count, int dim, std::ptrdiff_t ahead, const float* p, int p_stride, float* out,
+template <class T, int R, class Ahead>
+void mix_numbers(const T* values, int count, int dim, const Ahead& ahead, const float* p, int p_stride, float* out,
                  int stride) {
   constexpr int W = simd::lanes;
-  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, int c,
-                                             int part) TERSEKV_INLINED {
-    simd::f32 a[R][N];
-    each_sum<R, N>([&](auto r, auto n)
-                       TERSEKV_INLINED { a[r][n] = simd::zero(); });  // rounding grows with a sum's length
-    const T* v = values + c;
-    [[maybe_unused]] const bool asks = c * static_cast<int>(sizeof(T)) % 64 == 0;  // narrower columns share lines
-    for (int t = 0; t < count; ++t, v += dim) {
-      const auto* next = reinterpret_cast<const std::byte*>(v) + ahead;
-      if constexpr (N * W * sizeof(T) >= 64)
-        each<N * W * sizeof(T) / 64>([&](auto i) TERSEKV_INLINED { simd::prefetch(next + 64 * i); });
-      else if (asks)
-        simd::prefetch(next);
-      simd::f32 x[N];
-      each<N>([&](auto n) TERSEKV_INLINED {
-        if constexpr (Part)
-          x[n] = simd::load_part(v + n * W, part);
-        else
-          x[n] = simd::load(v + n * W);
-      });
-      each<R>([&](auto r) TERSEKV_INLINED {
-        const simd::f32 y = simd::set(p[r * p_stride + t]);
-        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
-      });
-    }
-    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
-      float* to = out + r * stride + c + n * W;
-      simd::store(to, simd::add(simd::load(to), a[r][n]));
-    });
-  };
+  std::size_t line = 0;
+  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, int c, int part)
+                           TERSEKV_INLINED {
+                             simd::f32 a[R][N];
+                             each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
+                               a[r][n] = simd::zero();
+                             });  // rounding grows with a sum's length
+                             const T* v = values + c;
+                             constexpr int lines = N * W * static_cast<int>(sizeof(T)) / line_bytes;
+                             [[maybe_unused]] const bool asks =
+                                 c * static_cast<int>(sizeof(T)) % line_bytes == 0;  // narrower columns share lines
+                             for (int t = 0; t < count; ++t, v += dim) {
+                               if constexpr (lines > 0) {
+                                 ahead.template ask<lines>(line, reinterpret_cast<const std::byte*>(v));
+                                 line += lines;
+                               } else if (asks) {
+                                 ahead.template ask<1>(line++, reinterpret_cast<const std::byte*>(v));
+                               }
+                               simd::f32 x[N];
+                               each<N>([&](auto n) TERSEKV_INLINED {
+                                 if constexpr (Part)
+                                   x[n] = simd::load_part(v + n * W, part);
+                                 else
+                                   x[n] = simd::load(v + n * W);
+                               });
+                               each<R>([&](auto r) TERSEKV_INLINED {
+                                 const simd::f32 y = simd::set(p[r * p_stride + t]);
+                                 each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+                               });
+                             }
+                             each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
+                               float* to = out + r * stride + c + n * W;
+                               simd::store(to, simd::add(simd::load(to), a[r][n]));
+                             });
+                           };
   constexpr int together = std::max(1, std::min(8, simd::registers / 2 / R));
   int c = 0;
   for (; c + together * W <= dim; c += together * W)

@@ -272,9 +272,10 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
         if constexpr (large)
           if (later + tile_pieces < last) prefetch_addresses(piece_at(later + tile_pieces).tile, page.bytes());
       }
-      if constexpr (large)  // a piece is enough
-        for (int k = 0; k < n; ++k)
-          t.where[k].ahead = i + k + 1 < last ? (k + 1 < tile_pieces ? piece[k + 1] : next[0]).tile - piece[k].tile : 0;
+      if constexpr (large)  // as many pieces as are asked for in turn are enough
+        for (int k = 0, to = simd::streams; k < n; ++k, ++to)
+          t.where[k].ahead =
+              i + to < last ? (to < tile_pieces ? piece[to] : next[to - tile_pieces]).tile - piece[k].tile : 0;
       keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.scores.s);
       soften_tile<powers, R>(t.scores, piece, n, see, state);
       to.name_rows(piece, n);
@@ -324,13 +325,13 @@ void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, cons
       piece[k].bias = rows.bias ? rows.bias + first : nullptr;
       piece[k].index = rows.index + first;
     }
-    score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, 0, q, s,
-                        soft_rows);
+    score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, no_lines{}, q,
+                        s, soft_rows);
     for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
     soften_tile<exp2_precise, R>(scores, piece, n, see, state);
     to.name_rows(piece, n);
-    mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, 0, s,
-                      soft_rows, state.out, state.stride);
+    mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, no_lines{},
+                      s, soft_rows, state.out, state.stride);
   }
 }
 

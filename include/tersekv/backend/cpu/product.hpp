@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <tersekv/backend/cpu/factors.hpp>
+#include <tersekv/backend/cpu/lines_ahead.hpp>
 #include <tersekv/codec/layout.hpp>
 
 namespace tersekv::detail {
@@ -62,10 +63,11 @@ struct quad_codes {
   using words = word[units];
 
   /// Those of the `step`-th step behind quad q. `at`: the first of the vector's lanes in the first unit of the block.
-  template <class Step>
-  static TERSEKV_INLINE void load(words& u, const std::byte* at, std::ptrdiff_t ahead, std::size_t depth, std::size_t q,
-                                  Step step) {
-    load_planes<0, 0>(u, at, ahead, depth, q, step);
+  /// ask(units of a plane in a step, number of the unit in the step, units of the block before the step, address).
+  template <class Step, class Ask>
+  static TERSEKV_INLINE void load(words& u, const std::byte* at, std::size_t depth, std::size_t q, Step step,
+                                  Ask&& ask) {
+    load_planes<0, 0>(u, at, depth, q, step, ask);
   }
   template <int K>
   static TERSEKV_INLINE simd::raw code(const words& u) {
@@ -86,23 +88,18 @@ struct quad_codes {
     else
       return simd::load_raw(p);
   }
-  template <int Low, int Unit, class Step>
-  static TERSEKV_INLINE void load_planes(words& u, const std::byte* at, std::ptrdiff_t ahead, std::size_t depth,
-                                         std::size_t q, Step step) {
+  template <int Low, int Unit, class Step, class Ask>
+  static TERSEKV_INLINE void load_planes(words& u, const std::byte* at, std::size_t depth, std::size_t q, Step step,
+                                         Ask& ask) {
     constexpr int w = block::width(Low), n = quads * w / 8;
-    constexpr std::size_t line = 4 * block_lanes;
-    const std::byte* from = at + block::plane(Low, static_cast<int>(depth)) + q * w / 8 * line;
+    const std::size_t before = block::plane(Low, static_cast<int>(depth)) / line_bytes + q * w / 8;
+    const std::byte* from = at + before * line_bytes;
     each<n>([&](auto i) TERSEKV_INLINED {
       constexpr int unit = Step::value * n + i;
-      u[Unit + i] = read(from + unit * line);
-      // Two vectors of 8 lanes share a line: of two lines the first vector asks for the first, the second for the
-      // other.
-      if constexpr (simd::lanes == block_lanes)
-        simd::prefetch(from + unit * line + ahead);
-      else if constexpr (simd::lanes == 8 && unit % 2 == 0)
-        simd::prefetch(from + unit * line + line / 2 + ahead);
+      u[Unit + i] = read(from + unit * line_bytes);
+      ask(std::integral_constant<int, n>{}, std::integral_constant<int, unit>{}, before, from + unit * line_bytes);
     });
-    if constexpr (Low + w < Grid::bits) load_planes<Low + w, Unit + n>(u, at, ahead, depth, q, step);
+    if constexpr (Low + w < Grid::bits) load_planes<Low + w, Unit + n>(u, at, depth, q, step, ask);
   }
   template <int K, int Low, int Unit>
   static TERSEKV_INLINE simd::raw collect(const words& u) {
@@ -115,22 +112,12 @@ struct quad_codes {
   }
 };
 
-/// 32 rows of a tile of keys or values, and of all tiles of a kind: rows that a tile holds, numbers of a row.
-struct packed_piece {
-  const std::byte* tile;
-  int first;             // row of the tile
-  std::ptrdiff_t ahead;  // bytes to the tile that is read one step of the softmax later
-};
-struct packed_pieces {
-  const packed_piece* piece;
-  int count, rows, dim;
-};
-
 /// Where L vectors of lanes begin, in the first unit of a block and of those that follow.
+template <class Ahead>
 struct lane_vectors {
   const std::byte* first;
-  std::size_t block;     // bytes from one block to the next
-  std::ptrdiff_t ahead;  // bytes to what will be read later, which is asked for meanwhile
+  std::size_t block;  // bytes from one block to the next
+  Ahead ahead;        // what will be read later
   template <class Index>
   TERSEKV_INLINE const std::byte* at(Index l) const {
     constexpr int n = block_lanes / simd::lanes;  // vectors of a block
@@ -186,13 +173,18 @@ TERSEKV_INLINE auto start_of(const From& from) {
 }
 
 /// a[l][r] += codes of `Quads` quads from quad q on, of lane vector l, times the factors of row r.
-template <class Grid, class P, int Quads, class From, int R, int L, int Places>
-TERSEKV_INLINE void add_quads(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors& lanes,
+template <class Grid, class P, int Quads, class From, class Ahead, int R, int L, int Places>
+TERSEKV_INLINE void add_quads(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors<Ahead>& lanes,
                               std::size_t depth, std::size_t q, const std::byte* factors, int row) {
   using codes = quad_codes<Grid, P, Places>;
-  each<Quads / codes::quads>([&](auto step) TERSEKV_INLINED {
+  constexpr int steps = Quads / codes::quads;
+  each<steps>([&](auto step) TERSEKV_INLINED {
     typename codes::words u[L];
-    each<L>([&](auto l) TERSEKV_INLINED { codes::load(u[l], lanes.at(l), lanes.ahead, depth, q, step); });
+    each<L>([&](auto l) TERSEKV_INLINED {
+      const auto ask = [&](auto units, auto unit, std::size_t before, const std::byte* line)
+                           TERSEKV_INLINED { lanes.ahead.template ask<L, steps * units>(l, unit, before, line); };
+      codes::load(u[l], lanes.at(l), depth, q, step, ask);
+    });
     each<codes::quads>([&](auto k) TERSEKV_INLINED {
       simd::raw c[L];
       each<L>([&](auto l) TERSEKV_INLINED { c[l] = codes::template code<k>(u[l]); });
@@ -209,8 +201,8 @@ TERSEKV_INLINE void add_quads(product_sum<P, Places> (&a)[L][R], const From& fro
 
 /// a[l][r] += codes of quads [first, first + count) of lane vector l times the factors f of row r, `row` bytes apart.
 /// Count > 0: a count that is known, and small enough to be written out.
-template <class Grid, class P, int Count, class From, int R, int L, int Places>
-TERSEKV_INLINE void add_products(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors& lanes,
+template <class Grid, class P, int Count, class From, class Ahead, int R, int L, int Places>
+TERSEKV_INLINE void add_products(product_sum<P, Places> (&a)[L][R], const From& from, const lane_vectors<Ahead>& lanes,
                                  std::size_t depth, std::size_t first, std::size_t count, const std::byte* f, int row) {
   constexpr std::size_t least = quad_codes<Grid>::quads, many = std::max<std::size_t>(simd::written_out / 2, least);
   if constexpr (Count > 0 && Count <= simd::written_out) {

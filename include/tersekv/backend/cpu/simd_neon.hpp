@@ -20,6 +20,7 @@ struct simd {
   static constexpr bool weighs_sums = false;         // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {8, 4, 2, 1};  // rows of queries that kernels are made for
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
+  static constexpr int streams = 1;                  // pieces whose lines are asked for in turn
   using f32 = float32x4_t;
   using raw = uint8x16_t;
 

@@ -19,6 +19,7 @@ struct simd {
   static constexpr bool weighs_sums = false;  // narrow sums of several scales are added up, then written
   static constexpr int pass_sizes[] = {4, 1};
   static constexpr int written_out = 1;  // quads whose products stand in a row without a loop
+  static constexpr int streams = 1;      // pieces whose lines are asked for in turn
   struct f32 {
     float x[lanes];
   };

@@ -31,7 +31,7 @@ struct value_kernel {
     for (int i = 0; i < v.count; ++i)
       for (int t = 0; t < piece_rows; t += few) {
         format.decode(v.piece[i].tile, v.rows, v.piece[i].first + t, few, v.dim, x);
-        mix_numbers<float, R>(x, few, v.dim, 0, p + i * piece_rows + t, soft_rows, out, stride);
+        mix_numbers<float, R>(x, few, v.dim, no_lines{}, p + i * piece_rows + t, soft_rows, out, stride);
       }
   }
 };
@@ -45,9 +45,8 @@ struct value_kernel<dense_format<T>> {
   template <int R>
   static void mix(const format&, const packed_pieces& v, const float* p, const float*, float* out, int stride) {
     for (int i = 0; i < v.count; ++i)
-      mix_numbers<T, R>(
-          reinterpret_cast<const T*>(v.piece[i].tile) + static_cast<std::ptrdiff_t>(v.piece[i].first) * v.dim,
-          piece_rows, v.dim, v.piece[i].ahead, p + i * piece_rows, soft_rows, out, stride);
+      mix_numbers<T, R>(numbers_of<T>(v.piece[i], v.dim), piece_rows, v.dim, number_lines<T>(v, i), p + i * piece_rows,
+                        soft_rows, out, stride);
   }
 };
 
@@ -173,8 +172,9 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
       v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
         using from = std::conditional_t<first, from_nothing, from_sums>;
         add_products<Grid, P, prepared::piece_quads>(
-            a, from{}, {code[i] + 4 * W * lane, prepared::block_bytes, v.ahead[i]}, value_rows, 0,
-            prepared::piece_quads, factor + i * prepared::piece_quads * P::quad_bytes(R), P::row_bytes(factors.quads));
+            a, from{}, lane_vectors<same_lines>{code[i] + 4 * W * lane, prepared::block_bytes, {v.ahead[i]}},
+            value_rows, 0, prepared::piece_quads, factor + i * prepared::piece_quads * P::quad_bytes(R),
+            P::row_bytes(factors.quads));
       });
     };
     simd::f32 sum[L][R];
