@@ -15,7 +15,7 @@
 #include <vector>
 
 #include <tersekv/commit_request.hpp>
-#include <tersekv/query_window.hpp>
+#include <tersekv/newest_queries.hpp>
 #include <tersekv/signals.hpp>
 
 namespace tersekv::detail {
@@ -407,7 +407,7 @@ class commit_job {
   const commit_request request_;
   const int heads_;
   bool due_ = false;
-  query_window<Core, Sequence> window_;
+  newest_queries<Core, Sequence> window_;
   std::vector<float> mass_;
   std::vector<int> leave_, stay_, folded_;
   std::vector<typename Core::merge_type::head_state> next_state_;

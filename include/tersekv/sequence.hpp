@@ -15,6 +15,8 @@ class basic_step;
 namespace detail {
 template <class Core, class Sequence>
 class commit_job;
+template <class Core, class Sequence>
+class newest_queries;
 struct sequence_parts;  // for tests that look at stored bytes
 
 inline position_range checked_range(int first, int last) {
@@ -111,7 +113,7 @@ class basic_sequence {
   template <class, class>
   friend class detail::commit_job;
   template <class, class>
-  friend class detail::query_window;
+  friend class detail::newest_queries;
   using rows_type = typename Core::rows;
 
   basic_sequence(const basic_sequence& other)

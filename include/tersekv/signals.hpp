@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where attention gets its rows from, and what it leaves for policies: the mass per row and the newest attention row;
-// for the newest queries see query_window.hpp. Nothing here exists in recipes that need no signal. There is no
+// for the newest queries see newest_queries.hpp. Nothing here exists in recipes that need no signal. There is no
 // attention matrix: logits live for one block of queries.
 #pragma once
 #include <algorithm>

@@ -90,7 +90,7 @@ class basic_step {
  private:
   friend class detail::step_batch<Core>;
   using job = detail::commit_job<Core, basic_sequence<Core>>;
-  using window = detail::query_window<Core, basic_sequence<Core>>;
+  using window = detail::newest_queries<Core, basic_sequence<Core>>;
 
   void check_append(int layer, const view& k, const view& v) {
     detail::require_open(work_ != nullptr, "append");

@@ -52,11 +52,11 @@
 #include <tersekv/merge/fold_rows.hpp>
 #include <tersekv/merge/nearest.hpp>
 #include <tersekv/merge/weighted_kv.hpp>
+#include <tersekv/newest_queries.hpp>
 #include <tersekv/number.hpp>
 #include <tersekv/page_format.hpp>
 #include <tersekv/policy.hpp>
 #include <tersekv/pool.hpp>
-#include <tersekv/query_window.hpp>
 #include <tersekv/read/quest.hpp>
 #include <tersekv/read/read_all.hpp>
 #include <tersekv/report.hpp>

@@ -15,11 +15,11 @@
 namespace tersekv::detail {
 
 template <class Core, class Sequence>
-class query_window {
+class newest_queries {
   using workspace = typename Core::workspace;
 
  public:
-  query_window(Core& core, workspace& work, Sequence& sequence, const commit_request& request)
+  newest_queries(Core& core, workspace& work, Sequence& sequence, const commit_request& request)
       : core_(core), work_(work), sequence_(sequence), request_(request), ring_(core.memory) {
     if constexpr (!Core::needs_window) return;
     first_kept_ = request.kept - kept_queries(core.query_window(), request.tokens, request.kept);

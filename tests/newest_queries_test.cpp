@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the newest queries look at, as policies are told at the end of a prompt, against float64: taken while they
 // attend, or at commit from the queries that were kept.
-#include <tersekv/query_window.hpp>
+#include <tersekv/newest_queries.hpp>
 
 #include <tersekv/share/cla.hpp>
 
@@ -11,7 +11,7 @@
 
 namespace kv = tersekv;
 
-namespace query_window_test {
+namespace newest_queries_test {
 
 using test::at;
 
@@ -159,4 +159,4 @@ TEST_CASE("what the newest queries look at is summed over the layers that read a
   }
 }
 
-}  // namespace query_window_test
+}  // namespace newest_queries_test
