@@ -17,7 +17,7 @@ inline constexpr int line_bytes = 4 * block_lanes;  // a unit of a block is a li
 struct packed_piece {
   const std::byte* tile;
   int first;             // row of the tile
-  std::ptrdiff_t ahead;  // bytes to the tile that is read one step of the softmax later
+  std::ptrdiff_t ahead;  // bytes to what is asked for meanwhile: a tile, or of numbers some pieces, further on
 };
 struct packed_pieces {
   const packed_piece* piece;

@@ -98,40 +98,35 @@ void mix_numbers(const T* values, int count, int dim, const Ahead& ahead, const 
                  int stride) {
   constexpr int W = simd::lanes;
   std::size_t line = 0;
-  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, int c, int part)
-                           TERSEKV_INLINED {
-                             simd::f32 a[R][N];
-                             each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
-                               a[r][n] = simd::zero();
-                             });  // rounding grows with a sum's length
-                             const T* v = values + c;
-                             constexpr int lines = N * W * static_cast<int>(sizeof(T)) / line_bytes;
-                             [[maybe_unused]] const bool asks =
-                                 c * static_cast<int>(sizeof(T)) % line_bytes == 0;  // narrower columns share lines
-                             for (int t = 0; t < count; ++t, v += dim) {
-                               if constexpr (lines > 0) {
-                                 ahead.template ask<lines>(line, reinterpret_cast<const std::byte*>(v));
-                                 line += lines;
-                               } else if (asks) {
-                                 ahead.template ask<1>(line++, reinterpret_cast<const std::byte*>(v));
-                               }
-                               simd::f32 x[N];
-                               each<N>([&](auto n) TERSEKV_INLINED {
-                                 if constexpr (Part)
-                                   x[n] = simd::load_part(v + n * W, part);
-                                 else
-                                   x[n] = simd::load(v + n * W);
-                               });
-                               each<R>([&](auto r) TERSEKV_INLINED {
-                                 const simd::f32 y = simd::set(p[r * p_stride + t]);
-                                 each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
-                               });
-                             }
-                             each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
-                               float* to = out + r * stride + c + n * W;
-                               simd::store(to, simd::add(simd::load(to), a[r][n]));
-                             });
-                           };
+  const auto columns = [&]<int N, bool Part>(std::integral_constant<int, N>, std::bool_constant<Part>, const int c,
+                                             const int part) TERSEKV_INLINED {
+    constexpr int lines = N * W * static_cast<int>(sizeof(T)) / line_bytes, some = std::max(1, lines);
+    const bool asks = lines > 0 || c * static_cast<int>(sizeof(T)) % line_bytes == 0;  // narrower columns share lines
+    simd::f32 a[R][N];
+    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED { a[r][n] = simd::zero(); });  // a long sum rounds more
+    const T* v = values + c;
+    for (int t = 0; t < count; ++t, v += dim) {
+      if (asks) {
+        ahead.template ask<some>(line, reinterpret_cast<const std::byte*>(v));
+        line += some;
+      }
+      simd::f32 x[N];
+      each<N>([&](auto n) TERSEKV_INLINED {
+        if constexpr (Part)
+          x[n] = simd::load_part(v + n * W, part);
+        else
+          x[n] = simd::load(v + n * W);
+      });
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 y = simd::set(p[r * p_stride + t]);
+        each<N>([&](auto n) TERSEKV_INLINED { a[r][n] = simd::fma(x[n], y, a[r][n]); });
+      });
+    }
+    each_sum<R, N>([&](auto r, auto n) TERSEKV_INLINED {
+      float* to = out + r * stride + c + n * W;
+      simd::store(to, simd::add(simd::load(to), a[r][n]));
+    });
+  };
   constexpr int together = std::max(1, std::min(8, simd::registers / 2 / R));
   int c = 0;
   for (; c + together * W <= dim; c += together * W)
