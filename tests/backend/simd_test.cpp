@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include <tersekv/backend/cpu/key_kernel.hpp>
 #include <tersekv/backend/cpu/lines_ahead.hpp>
 #include <tersekv/backend/cpu/logits.hpp>
 
@@ -369,6 +370,58 @@ TEST_CASE("while a tile is read, every line of the next one is asked for once", 
   in_calls_of(std::integral_constant<int, 2>{});
   in_calls_of(std::integral_constant<int, 4>{});
   in_calls_of(std::integral_constant<int, 8>{});
+}
+
+/// Writes down what line_streams would ask for.
+struct listener {
+  kv::detail::line_streams streams;
+  std::vector<const std::byte*>* asked;
+  template <int L, int Units, class Lane, class Unit>
+  void ask(Lane l, Unit unit, std::size_t before, const std::byte*) const {
+    asked->push_back(streams.unit_line<L, Units>(l, unit, before));
+  }
+};
+template <int Bits>
+struct plain_grid {
+  static constexpr int bits = Bits, numbers = 1;
+};
+
+/// Products of a piece's codes, `Count` quads at a time, or all of them in one loop (0).
+template <int Bits, int Count>
+void asks_for_each_line_once() {
+  using P = simd::wide;
+  constexpr int L = kv::detail::score_vectors, depth = 128, quads = depth / 4;
+  constexpr std::size_t block = kv::detail::quad_block<Bits>::bytes(depth), piece = 2 * block, line = 64;
+  static_assert(Bits > 0 && L * W == 32);  // a call reads a piece
+  const std::vector<std::byte> codes(piece + 64), factors(static_cast<std::size_t>(P::bytes(quads, 1)) + 256);
+  const std::vector<std::byte> next(simd::streams * piece);
+  std::vector<const std::byte*> asked;
+  listener ahead{{}, &asked};
+  for (std::size_t s = 0; s < simd::streams; ++s) ahead.streams.at[s] = next.data() + s * piece;
+  const kv::detail::lane_vectors<listener> lanes{codes.data(), block, ahead};
+  constexpr int step = Count > 0 ? Count : quads;
+  for (int q = 0; q < quads; q += step) {
+    kv::detail::product_sum<P, 1> a[L][1];
+    kv::detail::add_products<plain_grid<Bits>, P, Count>(a, kv::detail::from_nothing{}, lanes, depth,
+                                                         static_cast<std::size_t>(q), step,
+                                                         factors.data() + q * P::quad_bytes(1), P::row_bytes(quads));
+  }
+  std::sort(asked.begin(), asked.end());
+  CAPTURE(Bits, Count);
+  REQUIRE(asked.size() == piece / line);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const std::size_t share = asked.size() / simd::streams;  // of each piece, its first lines
+    CHECK(asked[i] == next.data() + i / share * piece + i % share * line);
+  }
+}
+
+template <int Streams, int... Bits>
+void asks_in_turn() {
+  if constexpr (Streams > 1) (..., (asks_for_each_line_once<Bits, 0>(), asks_for_each_line_once<Bits, 8>()));
+}
+
+TEST_CASE("while codes of keys are read, lines of four pieces are asked for in turn, each once", "[backend]") {
+  asks_in_turn<simd::streams, 8, 4, 3, 2>();  // of one piece: nothing is counted, the line that is read says which
 }
 
 TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {

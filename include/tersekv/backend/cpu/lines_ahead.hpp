@@ -73,8 +73,12 @@ struct line_streams {
   }
   template <int L, int Units, class Lane, class Unit>
   TERSEKV_INLINE void ask(Lane l, Unit unit, std::size_t before, const std::byte*) const {
+    simd::prefetch(unit_line<L, Units>(l, unit, before));
+  }
+  template <int L, int Units, class Lane, class Unit>
+  TERSEKV_INLINE const std::byte* unit_line(Lane l, Unit unit, std::size_t before) const {
     static_assert(count == 1 || simd::lanes == block_lanes);
-    simd::prefetch(line<Units * L>(before * L, std::integral_constant<int, unit * L + l>{}));
+    return line<Units * L>(before * L, std::integral_constant<int, unit * L + l>{});
   }
   /// Line first + n; first is a multiple of N, n < N.
   template <int N, class Number>
