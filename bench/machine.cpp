@@ -100,7 +100,7 @@ std::string compiler_name() {
 }  // namespace
 
 memory_stream::memory_stream(std::size_t last_level_cache, std::pmr::memory_resource* memory)
-    : words_(std::max(std::size_t{1} << 28, 4 * last_level_cache) / sizeof(std::uint64_t), 1, memory) {}
+    : words_(std::max(std::size_t{1} << 28, 2 * last_level_cache) / sizeof(std::uint64_t), 1, memory) {}
 
 void memory_stream::read(team& threads) {
   constexpr std::size_t streams = 4;

@@ -49,10 +49,10 @@ inline double quantile(std::vector<double>& x, double share) {
   return x[static_cast<std::size_t>(at)];
 }
 
-/// Rounds until every candidate has had its share of `seconds`, and at least `least` runs.
+/// Rounds until every candidate has had its share of `seconds`, or 100 runs, and at least `least`.
 inline std::vector<timing> interleaved(const std::vector<candidate>& all, double seconds, int least = 5) {
   using clock = std::chrono::steady_clock;
-  constexpr int most = 300;
+  constexpr int most = 100;
   const double share = 1e6 * seconds / static_cast<double>(std::max<std::size_t>(1, all.size()));
   struct series {
     std::vector<double> whole, disturbed;
