@@ -18,7 +18,7 @@ kv::cpu on(test::counting_resource& memory) {
   return backend;
 }
 
-TEST_CASE("after a trim a cache holds the kept rows and at most one page more per head", "[memory]") {
+TEST_CASE("a cache holds the kept rows and a page more per head, two while single rows come and go", "[memory]") {
   test::counting_resource memory;
   test::stream s(shape, 1000, 1);
   auto cache = kv::make_cache(shape, on(memory), kv::h2o{.heavy = 40, .recent = 37});
@@ -32,8 +32,8 @@ TEST_CASE("after a trim a cache holds the kept rows and at most one page more pe
   for (int i = 0; i < 100; ++i) {
     test::feed(cache, chat, s, 1);
     REQUIRE(chat.rows(1, 0) == 77);
-    // while single rows come and go, columns keep two steps of growth: 2 * (32 + n / 64) rows of 8 bytes
-    REQUIRE(memory.held <= 4 * (77 * row + page + 2 * 33 * 8));
+    // columns keep two steps of growth: 2 * (32 + n / 64) rows of 8 bytes
+    REQUIRE(memory.held <= 4 * (77 * row + 2 * page + 2 * 33 * 8));
   }
 }
 
@@ -135,7 +135,7 @@ TEST_CASE("attend allocates nothing after the first step", "[memory]") {
   auto cache = kv::make_cache(shape, kv::cpu{}, kv::h2o{.heavy = 60, .recent = 60}, kv::dense<kv::half>{});
   auto chat = cache.open();
   test::feed(cache, chat, s, 200);
-  for (int i = 0; i < 3; ++i) test::feed(cache, chat, s, 1);
+  for (int i = 0; i < 40; ++i) test::feed(cache, chat, s, 1);  // until a page's worth of rows has left once
   std::vector<float> out(4 * 32);
   for (int i = 0; i < 20; ++i) {
     auto step = chat.step(1);

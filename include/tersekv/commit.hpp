@@ -376,7 +376,7 @@ class commit_job {
       head.push_window(f, key(p.enter[at(next)]), value(p.enter[at(next)]));
     const auto left = static_cast<int>(p.leave.size()) + request_.accepted - static_cast<int>(p.enter.size());
     if (left > 0) {
-      head.compact(core_.memory, f);
+      head.compact(core_.memory, f, left);
       head.fit(left);
     }
   }

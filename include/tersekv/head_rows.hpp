@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <tersekv/detail/function_ref.hpp>
+#include <tersekv/detail/page_run.hpp>
 #include <tersekv/number.hpp>
 #include <tersekv/page_format.hpp>
 #include <tersekv/pool.hpp>
@@ -217,16 +218,18 @@ class head_rows {
       if (sink) --sinks_;
     }
   }
-  /// Frees what dead rows hold: pages without a live row; then, where each row is written alone, moves rows together
-  /// bit for bit as soon as that frees a page; where groups span rows and may be reopened, joins neighbours that fit in
-  /// one page (decode, encode). Best effort: a pool that refuses pages leaves the rows where they are.
-  void compact(pool& owner, const Format& f) noexcept {
+  /// Frees what dead rows hold, after `left` rows left: pages without a live row; then, where each row is written
+  /// alone, moves rows together bit for bit as detail::run_to_close has it; where groups span rows and may be reopened,
+  /// joins neighbours that fit in one page (decode, encode). Best effort: a pool that refuses pages leaves the rows
+  /// where they are.
+  void compact(pool& owner, const Format& f, int left) noexcept {
     if (dead_ == 0) return;
     for (int p = pages() - 1; p >= 0; --p)
       if (live_in(p) == 0) drop_page(f, p);
     if constexpr (Format::span == 1) {
-      const int slack = pages() * Format::rows - packed_;
-      if (dead_ + slack >= Format::rows) close_holes(owner, f);
+      const auto run = detail::run_to_close(pages(), Format::rows, packed_, dead_, left,
+                                            [&](int p) { return filled(p) - live_in(p); });
+      if (run.pages() > 0) close_holes(owner, f, run);
     } else if constexpr (Format::key_format::opens && Format::value_format::opens) {
       for (int p = 0; p + 1 < pages();) {
         if (live_in(p) + live_in(p + 1) <= Format::rows && filled(p + 1) == Format::rows)
@@ -299,13 +302,13 @@ class head_rows {
   void drop_page(const Format& f, int p) noexcept {
     const int count = filled(p);
     erase_columns(sinks_ + p * Format::rows, count);
-    erase_page(f, p);
+    erase_pages(f, p, 1);
     packed_ -= count;
     dead_ -= count;
   }
-  void erase_page(const Format& f, int p) noexcept {
-    pages_.erase(at(p), 1);
-    if constexpr (Format::summarizes) summaries_.erase(at(p) * f.summary_bytes(), f.summary_bytes());
+  void erase_pages(const Format& f, int first, int count) noexcept {
+    pages_.erase(at(first), at(count));
+    if constexpr (Format::summarizes) summaries_.erase(at(first) * f.summary_bytes(), at(count) * f.summary_bytes());
   }
   /// After every change of page p's own summary.
   void copy_summary(const Format& f, int p) noexcept {
@@ -327,34 +330,35 @@ class head_rows {
     }
   }
 
-  /// Moves live packed rows over dead ones. Pages before the first hole are left alone, shared ones are copied.
-  void close_holes(pool& owner, const Format& f) noexcept {
-    int first = 0;
-    while (position_[at(sinks_ + first)] >= 0) ++first;
-    const int first_page = first / Format::rows;
-    const int after = (packed_ - dead_ + Format::rows - 1) / Format::rows;
+  /// Moves live packed rows of some pages over dead ones; pages without rows go. Shared ones are copied first. What is
+  /// left over stays as dead rows at the end of the last page, which only a head's own last page does not need.
+  void close_holes(pool& owner, const Format& f, detail::page_run run) noexcept {
+    const int first = run.first * Format::rows, behind = std::min((run.last + 1) * Format::rows, packed_);
+    const int stay = run.first + (behind - first - run.dead + Format::rows - 1) / Format::rows;  // pages below it stay
     int copies = 0;
-    for (int p = first_page; p < after; ++p) copies += pages_[at(p)].alone() ? 0 : 1;
+    for (int p = run.first; p < stay; ++p) copies += pages_[at(p)].alone() ? 0 : 1;
     try {
       owner.reserve(at(copies));
     } catch (...) {
       return;
     }
-    for (int p = first_page; p < after; ++p) own_page(owner, f, p);
+    for (int p = run.first; p < stay; ++p) own_page(owner, f, p);
     int to = first;
-    for (int from = first; from < packed_; ++from) {
+    for (int from = first; from < behind; ++from) {
       if (position_[at(sinks_ + from)] < 0) continue;
-      f.move(pages_[at(to / Format::rows)].data(), to % Format::rows, pages_[at(from / Format::rows)].data(),
-             from % Format::rows);
-      move_columns(sinks_ + to, sinks_ + from);
+      if (to != from) {
+        f.move(pages_[at(to / Format::rows)].data(), to % Format::rows, pages_[at(from / Format::rows)].data(),
+               from % Format::rows);
+        move_columns(sinks_ + to, sinks_ + from);
+      }
       ++to;
     }
-    erase_columns(sinks_ + to, packed_ - to);
-    pages_.truncate(at(after));
-    if constexpr (Format::summarizes) summaries_.truncate(at(after) * f.summary_bytes());
-    packed_ = to;
-    dead_ = 0;
-    for (int p = first_page; p < after; ++p) resummarize(f, p);
+    if (run.last < pages() - 1)
+      for (; to < stay * Format::rows; ++to) position_[at(sinks_ + to)] = -1;
+    erase_columns(sinks_ + to, behind - to);
+    erase_pages(f, stay, run.last + 1 - stay);
+    packed_ -= behind - to, dead_ -= behind - to;
+    for (int p = run.first; p < stay; ++p) resummarize(f, p);
   }
 
   /// Pages p and p + 1 become one; unused rows of it are dead copies of its last row.
@@ -382,7 +386,7 @@ class head_rows {
       f.encode(fresh.data(), 0, Format::rows, k.data(), v.data());
       pages_[at(p)] = std::move(fresh);
       erase_columns(base + Format::rows, Format::rows);
-      erase_page(f, p + 1);
+      erase_pages(f, p + 1, 1);
       copy_summary(f, p);
       packed_ -= Format::rows;
     } catch (...) {  // no memory for it: the rows stay where they are

@@ -55,7 +55,7 @@ struct summarized_head {
     std::vector<int> leave;
     for (int i = first; i < last; i += every) leave.push_back(i);
     head.remove(format, leave);
-    head.compact(memory, format);
+    head.compact(memory, format, static_cast<int>(leave.size()));
     head.fit(static_cast<int>(leave.size()));
   }
   void rewrite(int i) {

@@ -215,7 +215,8 @@ class two_heads {
     host_.pack(pool_, page_, k.data(), v.data(), pack);
     host_.forget_window(page_, from_window);
     for (; next < entered; ++next) host_.push_window(page_, key(enter[at(next)]), value(enter[at(next)]));
-    if (static_cast<int>(leave.size()) + c.accepted > entered) host_.compact(pool_, page_);
+    const int left = static_cast<int>(leave.size()) + c.accepted - entered;
+    if (left > 0) host_.compact(pool_, page_, left);
     pool_.give_back_reserve();
   }
 

@@ -96,6 +96,12 @@ TEST_CASE("rows leave as on the CPU", "[apply]") {
   same_rows<kv::dense<float>>({.leaves = 0.95, .trim_every = 4});
   same_rows<kv::int4<>>({.leaves = 1, .trim_every = 5});
 }
+TEST_CASE("few rows leave at a time as on the CPU", "[apply]") {
+  same_rows<kv::int4<>, 1>({.leaves = 0.02, .trim_every = 1, .commits = 24, .first = 330});
+  same_rows<kv::int8<>, 0, false, kv::quest>({.leaves = 0.03, .trim_every = 1, .dim = 16, .commits = 16, .first = 200});
+  same_rows<kv::sinks<4, kv::q4_0>, 2, true>(
+      {.leaves = 0.04, .trim_every = 1, .changed = 0.1, .dim = 32, .first = 150});
+}
 TEST_CASE("spans of rows are joined as on the CPU", "[apply]") {
   same_rows<kv::kivi<2, 32, 32>, 1>({.leaves = 0.4, .trim_every = 2, .dim = 16});
   same_rows<kv::kivi<4, 8, 0>, 2, true>({.leaves = 0.6, .trim_every = 2, .dim = 16});

@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(apply_threads, 2) apply_kernel(const apply_arg
   head.window = old - from_window + entered - done;
   __syncthreads();
 
-  if (left > 0) head_compactor<Page, Columns, Biased>{w, memory::template get<3>(), memory::template get<4>()}.run();
+  if (left > 0) head_compactor<Page, Columns, Biased>{w, memory::template get<3>(), memory::template get<4>()}.run(left);
   if (threadIdx.x != 0) return;
   stored.sinks = head.sinks, stored.packed = head.packed, stored.dead = head.dead, stored.window = head.window;
   if (index % (b.slots * b.kv_heads) == 0)

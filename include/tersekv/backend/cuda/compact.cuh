@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What dead rows hold is freed: head_rows::compact on a device. Pages without a live row go; then rows that are written
-// alone close the holes, bit for bit, as soon as that frees a page; of spans that may be opened again, neighbours that
-// fit in one page are joined.
+// alone close holes, bit for bit, in the run of pages that detail::run_to_close names; of spans that may be opened
+// again, neighbours that fit in one page are joined.
 #pragma once
 #include <tersekv/backend/cuda/head_writer.cuh>
+#include <tersekv/detail/page_run.hpp>
 
 namespace tersekv::detail {
 
@@ -16,19 +17,21 @@ struct head_compactor {
   int* counts;                 // [counted_pages] likewise
   std::byte* spare = nullptr;  // thread 0's: a page that nobody reads, held by the block
 
-  __device__ void run() {
+  /// After `left` rows left.
+  __device__ void run(int left) {
     if (w.head.dead == 0) return;
     drop_empty_pages();
     if constexpr (Page::span == 1) {
-      const int slack = w.page_count() * Page::rows - w.head.packed;
-      if (w.head.dead + slack >= Page::rows) close_holes();
+      const page_run run = run_to_close(w.page_count(), Page::rows, w.head.packed, w.head.dead, left,
+                                        [&](int p) { return w.filled(p) - live_in(p); });
+      if (run.pages() > 0) close_holes(run);
     } else if constexpr (Page::key_format::opens && Page::value_format::opens) {
       join_neighbours();
     }
   }
 
  private:
-  /// Of one page; a warp calls it.
+  /// Of one page; whole warps call it.
   __device__ int live_in(int p) const {
     int live = 0;
     for (int r = lane_id(); r < Page::rows; r += 32)
@@ -54,6 +57,12 @@ struct head_compactor {
     const int before = h.rows();
     const int after = w.keep_columns(
         h.sinks, before, [&](int i) { return !w.is_packed(i) || h.page[(i - h.sinks) / Page::rows] != nullptr; });
+    close_ranks();
+    w.head.packed -= before - after, w.head.dead -= before - after;
+  }
+  /// The list of pages without those that are null.
+  __device__ void close_ranks() const {
+    const device_head& h = w.head;
     int to = 0;
     for (int begin = 0; begin < w.page_count(); begin += static_cast<int>(blockDim.x)) {
       const int p = begin + static_cast<int>(threadIdx.x);
@@ -64,7 +73,6 @@ struct head_compactor {
       to += count;
     }
     __syncthreads();
-    w.head.packed -= before - after, w.head.dead -= before - after;
   }
 
   /// sources[k], k < wanted = the next live packed rows from `next` on, which is then behind the last of them.
@@ -86,35 +94,29 @@ struct head_compactor {
     return {w.head.page[sources[k] / Page::rows] + tile_at, sources[k] % Page::rows};
   }
 
-  /// Live packed rows move over dead ones. Sources of a page lie in it and behind it, so pages are done in order.
-  __device__ void close_holes() {
-    const int live = w.head.packed - w.head.dead, after = (live + Page::rows - 1) / Page::rows;
-    const int first_page = first_dead() / Page::rows, pages = w.page_count();
-    for (int p = first_page, next = first_page * Page::rows; p < after; ++p) {
-      const int count = live - p * Page::rows < Page::rows ? live - p * Page::rows : Page::rows;
+  /// Live packed rows of the run move over dead ones. Sources of a page lie in it and behind it, so pages are done in
+  /// order. What is left over stays as dead rows at the end of the last page, as on the CPU.
+  __device__ void close_holes(page_run run) {
+    const int first = run.first * Page::rows, pages = w.page_count();
+    const int behind = run.last + 1 < pages ? (run.last + 1) * Page::rows : w.head.packed;
+    const int live = behind - first - run.dead, stay = run.first + (live + Page::rows - 1) / Page::rows;
+    for (int p = run.first, next = first; p < stay; ++p) {
+      const int left = live - (p - run.first) * Page::rows, count = left < Page::rows ? left : Page::rows;
       find_rows(count, next);
       fill_page(p, count);
     }
-    const int end =
-        w.keep_columns(w.head.sinks, w.head.rows(), [&](int i) { return !w.is_packed(i) || w.head.position[i] >= 0; });
-    each_thread(pages - after, [&](int i) { drop_page(w.pool, w.head.page[after + i]); });
-    w.head.packed = end - w.head.sinks - w.head.window;
-    w.head.dead = 0;
-    for (int p = first_page; p < after; ++p) w.resummarize(p);
-  }
-  __device__ int first_dead() const {
-    for (int begin = 0;; begin += static_cast<int>(blockDim.x)) {
-      const int i = begin + static_cast<int>(threadIdx.x);
-      int count;
-      const bool dead = i < w.head.packed && position(i) < 0;
-      const int rank = block_rank(dead, w.scratch, count);
-      if (count == 0) continue;
-      if (dead && rank == 0) sources[0] = i;
-      __syncthreads();
-      const int first = sources[0];
-      __syncthreads();
-      return first;
-    }
+    const int sinks = w.head.sinks, moved = first + live, end = run.last + 1 < pages ? stay * Page::rows : moved;
+    w.keep_columns(sinks + first, sinks + behind, [&](int i) { return w.head.position[i] >= 0; });
+    each_thread(end - moved, [&](int i) { w.head.position[sinks + moved + i] = -1; });
+    w.keep_columns(sinks + end, w.head.rows(), [&](int i) { return i >= sinks + behind; });
+    each_thread(run.last + 1 - stay, [&](int i) {
+      drop_page(w.pool, w.head.page[stay + i]);
+      w.head.page[stay + i] = nullptr;
+    });
+    __syncthreads();
+    close_ranks();
+    w.head.packed -= behind - end, w.head.dead -= behind - end;
+    for (int p = run.first; p < stay; ++p) w.resummarize(p);
   }
   /// Rows 0 .. count of page p become the sources. A page that others hold is replaced.
   __device__ void fill_page(int p, int count) const {
