@@ -112,7 +112,7 @@ class commit_job {
         core_.backend.for_each(
             heads_, [&](int h) { window_.attention(s, h, plan(s, h).source, work_.trims[at(h)].window_attention); });
       }
-    if (decide(core_.evict, core_.budget, context, std::span<trim_head>(work_.trims), due_))
+    if (decide(core_.evict, core_.budget, context, std::span<trim_head>(work_.trims), due_, work_.trim))
       for (int h = 0; h < heads_; ++h) let_go(s, h);
     count_rows(s);
   }
@@ -124,7 +124,7 @@ class commit_job {
       const rows_type& head = rows(s, h);
       const int slots = head.slots();
       p.state.assign(at((slots + request_.accepted) * columns), 0.0f);
-      for (int i = 0; i < slots; ++i) std::copy_n(head.state(i).data(), columns, p.state.data() + i * columns);
+      std::copy_n(head.state(0).data(), slots * columns, p.state.data());
       const float* keys =
           work_.keys[at(s)].data() + static_cast<std::ptrdiff_t>(h) * request_.tokens * core_.shape.head_dim;
       const std::vector<float>& mass = sum_mass(s, h, slots);
@@ -152,13 +152,14 @@ class commit_job {
 
   /// Attention mass per row index (staged rows behind), over the layers that read the slot; empty without the signal.
   const std::vector<float>& sum_mass(int s, int h, int slots) {
-    mass_.clear();
+    std::vector<float>& mass = work_.row_signal;
+    mass.clear();
     if constexpr (Core::needs_mass) {
-      mass_.assign(at(slots + request_.accepted), 0.0f);
+      mass.assign(at(slots + request_.accepted), 0.0f);
       const int all = request_.tokens <= separate_queries ? request_.observed : 1;
-      add_signal(s, h, slots, 0, all, mass_);
+      add_signal(s, h, slots, 0, all, mass);
     }
-    return mass_;
+    return mass;
   }
   /// to[row index] += signal rows first .. last, over the layers that read the slot.
   void add_signal(int s, int h, int slots, int first, int last, std::vector<float>& to) {
@@ -178,19 +179,23 @@ class commit_job {
     rows_type& head = rows(s, h);
     trim_head& t = work_.trims[at(h)];
     t.last_attention.clear(), t.window_attention.clear(), t.keys.clear();
+    // Dead rows are written as well, and overwritten by the next: their share is small, and hard to foresee.
     const std::size_t n = at(head.live() + request_.accepted);
-    p.source.resize(n), t.position.resize(n), t.state.resize(n * at(evict_columns));
+    p.source.resize(n + 1), t.position.resize(n + 1), t.state.resize((n + 1) * at(evict_columns));
     std::size_t row = 0;
     const auto add = [&](int i, int position) {
       p.source[row] = i, t.position[row] = position;
-      std::copy_n(p.state.data() + i * columns, evict_columns, t.state.data() + row++ * at(evict_columns));
+      std::copy_n(p.state.data() + i * columns, evict_columns, t.state.data() + row * at(evict_columns));
+      row += position >= 0;
     };
-    for (int i = 0; i < head.slots(); ++i)
-      if (const int position = head.position()[at(i)]; position >= 0) add(i, position);
+    const std::span<const int> positions = head.position();
+    for (int i = 0; i < head.slots(); ++i) add(i, positions[at(i)]);
     for (int j = 0; j < request_.accepted; ++j) add(head.slots() + j, sequence_.length_ + j);
+    p.source.resize(n), t.position.resize(n), t.state.resize(n * at(evict_columns));
     if (!due_) return;
     if constexpr (Core::needs_last) {
-      std::vector<float> last(at(head.slots() + request_.accepted), 0.0f);
+      std::vector<float>& last = work_.row_signal;
+      last.assign(at(head.slots() + request_.accepted), 0.0f);
       const int row = request_.tokens <= separate_queries ? request_.observed - 1 : 1;
       if (request_.observed > 0) add_signal(s, h, head.slots(), row, row + 1, last);
       for (const int i : p.source) t.last_attention.push_back(last[at(i)]);
@@ -331,8 +336,7 @@ class commit_job {
     const int dk = f.key_dim, dv = f.value_dim, slots = head.slots();
     const int committed = static_cast<int>(p.source.size()) - request_.accepted;  // meaningful after describe()
     const bool folded = !p.changed.empty();
-    if constexpr (columns > 0)
-      for (int i = 0; i < slots; ++i) std::copy_n(p.state.data() + i * columns, columns, head.state(i).data());
+    if constexpr (columns > 0) std::copy_n(p.state.data(), slots * columns, head.state(0).data());
     if (folded)
       for (int i = 0; i < committed; ++i)
         if (p.changed[at(i)]) {
@@ -408,7 +412,6 @@ class commit_job {
   const int heads_;
   bool due_ = false;
   newest_queries<Core, Sequence> window_;
-  std::vector<float> mass_;
   std::vector<int> leave_, stay_, folded_;
   std::vector<typename Core::merge_type::head_state> next_state_;
 };

@@ -117,10 +117,12 @@ struct workspace {
   std::vector<float> lane_mass;                          // [kv_heads, mass_lanes, stride]
   std::vector<std::vector<float>> queries;               // [layers][kept queries, query_heads, key_dim]
   std::vector<float> row, encode_keys, encode_values;    // one row; a page of rows
+  std::vector<float> row_signal;                         // [rows of a head]
   lender<block_scratch<Backend>> blocks;                 // as many as threads are at work
   std::vector<typename Backend::decode_scratch> decode;  // [kv_heads]
   std::vector<trim_head> trims;                          // [kv_heads]
-  std::vector<head_plan> plans;                          // [slots, kv_heads]
+  trim_scratch trim;
+  std::vector<head_plan> plans;  // [slots, kv_heads]
 
   std::size_t bytes() const {
     std::size_t sum = 0;
@@ -129,7 +131,7 @@ struct workspace {
       for (const auto& v : *group) add(v);
     for (const auto* group : {&mass, &window_mass})
       for (const layer_mass& m : *group) sum += m.bytes();
-    for (const auto* v : {&lane_mass, &encode_keys, &encode_values}) add(*v);
+    for (const auto* v : {&lane_mass, &encode_keys, &encode_values, &row_signal}) add(*v);
     sum += blocks.idle_bytes();
     for (const auto& d : decode) sum += d.bytes();
     for (const head_plan& p : plans)

@@ -223,7 +223,7 @@ class head_rows {
   /// joins neighbours that fit in one page (decode, encode). Best effort: a pool that refuses pages leaves the rows
   /// where they are.
   void compact(pool& owner, const Format& f, int left) noexcept {
-    if (dead_ == 0) return;
+    if (dead_ == 0 || (left <= Format::rows && dead_ < Format::rows)) return;
     for (int p = pages() - 1; p >= 0; --p)
       if (live_in(p) == 0) drop_page(f, p);
     if constexpr (Format::span == 1) {

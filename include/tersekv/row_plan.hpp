@@ -117,7 +117,7 @@ class row_plan {
     context.slot = slot_, context.slots = slots_, context.seen = seen_, context.key_dim = key_dim;
     context.window_queries = window_queries;
     const bool due = is_due(step);
-    decide(evict_, budget_, context, std::span<trim_head>(heads_), due);
+    decide(evict_, budget_, context, std::span<trim_head>(heads_), due, scratch_);
     std::vector<head_trim> out;
     for (trim_head& head : heads_) out.push_back(apply(head));
     return out;
@@ -163,6 +163,7 @@ class row_plan {
   Budget budget_;
   int page_rows_, slot_, slots_;
   std::vector<trim_head> heads_;
+  trim_scratch scratch_;
   int seen_ = 0, decoded_ = 0, appended_ = 0;
 };
 

@@ -7,11 +7,11 @@
 // always stay, even above the budget.
 #pragma once
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <cstdint>
 #include <span>
 #include <vector>
 
+#include <tersekv/detail/row_worth.hpp>
 #include <tersekv/policy.hpp>
 
 namespace tersekv {
@@ -26,7 +26,7 @@ struct trim_head {
   std::vector<float> scores;            // [n]
   std::vector<protection> guard;        // [n]
   std::vector<unsigned char> keep;      // [n] the answer
-  std::vector<int> order;               // scratch
+  std::vector<std::uint64_t> order;     // scratch
   int rows() const { return static_cast<int>(position.size()); }
 };
 
@@ -45,40 +45,63 @@ struct trim_context {
   std::span<const position_range> ranges = {};
 };
 
+/// What decide() works with besides the heads, kept between calls.
+struct trim_scratch {
+  std::vector<int> held, guarded, allowed;          // [heads]
+  std::vector<std::span<const float>> scores;       // [heads] for budgets that need them
+  std::vector<std::span<const protection>> guards;  // [heads] likewise
+};
+
 namespace detail {
 
-/// keep[i] = 1 for all caller-protected rows, then for the best others until `budget` rows are kept.
-inline void select_rows(trim_head& head, int budget) {
-  const int n = head.rows();
-  head.order.clear();
-  int kept = 0;
-  for (int i = 0; i < n; ++i) {
-    const auto u = static_cast<std::size_t>(i);
-    if (!head.keep[u]) continue;  // expired
-    if (head.guard[u] == protection::caller)
-      ++kept;
-    else
-      head.order.push_back(i), head.keep[u] = 0;
-  }
-  const int room = std::max(budget - kept, kept == 0 ? 1 : 0);
-  const auto better = [&](int a, int b) {
-    const auto x = static_cast<std::size_t>(a), y = static_cast<std::size_t>(b);
-    if (head.guard[x] != head.guard[y]) return head.guard[x] > head.guard[y];
-    if (head.guard[x] == protection::none) {
-      const float s = head.scores[x], t = head.scores[y];
-      const bool bad_s = std::isnan(s), bad_t = std::isnan(t);
-      if (bad_s != bad_t) return bad_t;
-      if (!bad_s && s != t) return s > t;
-    }
-    return a > b;
+/// Of the rows that may leave, the best stay until `budget` rows are kept in all, at least one. Returns how many leave.
+inline int select_rows(trim_head& head, int budget) {
+  const std::size_t n = head.position.size();
+  const auto worth = [&](std::size_t i) {
+    return row_worth(head.guard[i], head.keep[i] == 0, head.scores[i], static_cast<int>(i));
   };
-  const auto take = std::min(static_cast<std::size_t>(room), head.order.size());
-  if (take + 1 == head.order.size())  // a token came, a row goes
-    std::iter_swap(std::max_element(head.order.begin(), head.order.end(), better), head.order.end() - 1);
-  else if (take < head.order.size())
-    std::nth_element(head.order.begin(), head.order.begin() + static_cast<std::ptrdiff_t>(take), head.order.end(),
-                     better);
-  for (std::size_t i = 0; i < take; ++i) head.keep[static_cast<std::size_t>(head.order[i])] = 1;
+  std::uint64_t least = ~std::uint64_t{0};  // less one, so that 0 is the greatest
+  int open = 0, kept = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint64_t w = worth(i);
+    least = std::min(least, w - 1);
+    open += w != 0;
+    kept += head.keep[i];
+  }
+  kept -= open;
+  const int room = std::max(budget - kept, kept == 0 ? 1 : 0), leave = open - room;
+  if (leave <= 0) return 0;
+  if (leave == 1) {  // a token came, a row goes
+    head.keep[static_cast<std::size_t>(row_of_worth(least + 1))] = 0;
+    return 1;
+  }
+  head.order.clear();
+  for (std::size_t i = 0; i < n; ++i)
+    if (const std::uint64_t w = worth(i); w != 0) head.order.push_back(w);
+  const auto last = head.order.begin() + (leave - 1);  // the best of those that leave
+  std::nth_element(head.order.begin(), last, head.order.end());
+  for (auto w = head.order.begin(); w <= last; ++w) head.keep[static_cast<std::size_t>(row_of_worth(*w))] = 0;
+  return leave;
+}
+
+/// keep, guard and how many rows are guarded, before any is scored. Returns whether a row has expired.
+template <class Evict>
+bool guard_rows(const Evict& evict, const trim_context& context, trim_head& head, int& guarded) {
+  const std::size_t n = head.position.size();
+  head.keep.assign(n, 1);
+  head.guard.resize(n);
+  for (std::size_t i = 0; i < n; ++i)
+    head.guard[i] = evict.protects(row{head.position[i], context.seen - 1 - head.position[i]});
+  for (const position_range r : context.ranges)
+    for (std::size_t i = 0; i < n; ++i)
+      if (head.position[i] >= r.first && head.position[i] < r.last) head.guard[i] = protection::caller;
+  guarded = static_cast<int>(n) - static_cast<int>(std::count(head.guard.begin(), head.guard.end(), protection::none));
+  if (context.retained == 0) return false;
+  // the next query stands at position `seen` and sees positions above seen - retained
+  bool expired = false;
+  for (std::size_t i = 0; i < n; ++i)
+    if (head.position[i] <= context.seen - context.retained) head.keep[i] = 0, expired = true;
+  return expired;
 }
 
 }  // namespace detail
@@ -87,27 +110,14 @@ inline void select_rows(trim_head& head, int budget) {
 /// reader can see any more leave.
 template <class Evict, class Budget>
 bool decide(const Evict& evict, const Budget& budget, const trim_context& context, std::span<trim_head> heads,
-            bool over_budget) {
+            bool over_budget, trim_scratch& scratch) {
   bool leaves = false;
   const std::size_t count = heads.size();
-  std::vector<int> held(count), guarded(count, 0), allowed(count);
+  auto& [held, guarded, allowed, scores, guards] = scratch;
+  held.resize(count), guarded.resize(count), allowed.resize(count);
   for (std::size_t h = 0; h < count; ++h) {
-    trim_head& head = heads[h];
-    const auto n = head.position.size();
-    head.keep.assign(n, 1);
-    head.guard.resize(n);
-    head.scores.assign(n, 0.0f);
-    held[h] = static_cast<int>(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      const int p = head.position[i];
-      protection guard = evict.protects(row{p, context.seen - 1 - p});
-      for (const position_range r : context.ranges)
-        if (p >= r.first && p < r.last) guard = protection::caller;
-      head.guard[i] = guard;
-      guarded[h] += guard != protection::none;
-      // the next query stands at position `seen` and sees positions above seen - retained
-      if (context.retained > 0 && p <= context.seen - context.retained) head.keep[i] = 0, leaves = true;
-    }
+    held[h] = heads[h].rows();
+    leaves = detail::guard_rows(evict, context, heads[h], guarded[h]) || leaves;
   }
   const int base = evict.budget();
   const int slack = trigger(evict.when).slack;
@@ -116,6 +126,7 @@ bool decide(const Evict& evict, const Budget& budget, const trim_context& contex
   const auto score_all = [&] {
     for (std::size_t h = 0; h < count; ++h) {
       trim_head& head = heads[h];
+      head.scores.assign(head.position.size(), 0.0f);
       scored_head view;
       view.position = head.position, view.state = head.state, view.last_attention = head.last_attention;
       view.window_attention = head.window_attention, view.keys = head.keys, view.key_dim = context.key_dim;
@@ -136,11 +147,10 @@ bool decide(const Evict& evict, const Budget& budget, const trim_context& contex
   budget_request request;
   request.rows = base, request.slot = context.slot, request.slots = context.slots, request.seen = context.seen;
   request.held = held, request.guarded = guarded;
-  std::vector<std::span<const float>> scores;
-  std::vector<std::span<const protection>> guards;
   if constexpr (Budget::needs_scores) {
     if (!any_over) return leaves;
     score_all();
+    scores.clear(), guards.clear();
     for (const trim_head& head : heads) scores.push_back(head.scores), guards.push_back(head.guard);
     request.scores = scores, request.guards = guards;
     budget.allocate(request, allowed);
@@ -153,11 +163,15 @@ bool decide(const Evict& evict, const Budget& budget, const trim_context& contex
   }
   for (std::size_t h = 0; h < count; ++h) {
     const int b = std::max(1, allowed[h]);
-    if (held[h] <= b) continue;
-    detail::select_rows(heads[h], b);
-    leaves = leaves || std::count(heads[h].keep.begin(), heads[h].keep.end(), 1) < held[h];
+    if (held[h] > b) leaves = detail::select_rows(heads[h], b) > 0 || leaves;
   }
   return leaves;
+}
+template <class Evict, class Budget>
+bool decide(const Evict& evict, const Budget& budget, const trim_context& context, std::span<trim_head> heads,
+            bool over_budget) {
+  trim_scratch scratch;
+  return decide(evict, budget, context, heads, over_budget, scratch);
 }
 
 }  // namespace tersekv

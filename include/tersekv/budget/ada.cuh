@@ -20,7 +20,7 @@ struct ada_on_device {
   __device__ static std::uint64_t worth_of(const detail::list_arguments<Evict>& list, int head, int j) {
     const std::int64_t i = list.first(head) + j;
     if (list.lists.guard[i] != protection::none) return 0;
-    return detail::worth(protection::none, false, list.lists.score[i], j);
+    return detail::row_worth(protection::none, false, list.lists.score[i], j);
   }
 
   template <class Evict>

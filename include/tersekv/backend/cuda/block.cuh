@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include <tersekv/backend/cuda/device.cuh>
-#include <tersekv/detail/bit_cast.hpp>
 
 namespace tersekv::detail {
 
@@ -36,13 +35,6 @@ __device__ inline int block_rank(bool flag, int* scratch, int& count) {
   }
   __syncthreads();
   return rank;
-}
-
-/// A score as an integer of the same order; NaN lowest, both zeros alike.
-TERSEKV_HD inline std::uint32_t ordered(float score) {
-  if (score != score) return 0;
-  const auto bits = bit_cast<std::uint32_t>(score + 0.0f);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
 /// Memory of block_select in shared memory.

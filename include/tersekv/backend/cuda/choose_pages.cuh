@@ -6,6 +6,7 @@
 #include <tersekv/backend/cuda/commit.hpp>
 #include <tersekv/backend/cuda/elements.cuh>
 #include <tersekv/backend/cuda/launch.cuh>
+#include <tersekv/detail/row_worth.hpp>
 
 namespace tersekv::detail {
 

@@ -19,7 +19,7 @@ struct head_compactor {
 
   /// After `left` rows left.
   __device__ void run(int left) {
-    if (w.head.dead == 0) return;
+    if (w.head.dead == 0 || (left <= Page::rows && w.head.dead < Page::rows)) return;
     drop_empty_pages();
     if constexpr (Page::span == 1) {
       const page_run run = run_to_close(w.page_count(), Page::rows, w.head.packed, w.head.dead, left,

@@ -9,6 +9,7 @@
 
 #include <tersekv/backend/cuda/block.cuh>
 #include <tersekv/backend/cuda/observe.cuh>
+#include <tersekv/detail/row_worth.hpp>
 
 namespace tersekv::detail {
 
@@ -191,13 +192,6 @@ struct select_arguments {
 
 using select_layout = shared_layout<region<int, most_warps>, region<select_scratch, 1>>;
 
-/// Rows by worth, as select_rows() of trim.hpp has it; 0 = stays or leaves whatever the others are.
-__device__ inline std::uint64_t worth(protection guard, bool expired, float score, int j) {
-  if (expired || guard == protection::caller) return 0;
-  const std::uint64_t rank = guard == protection::none ? ordered(score) : 0;
-  return static_cast<std::uint64_t>(guard) << 62 | rank << 30 | static_cast<std::uint64_t>(j + 1);
-}
-
 template <class Evict, class Budget>
 __global__ void select_kernel(select_arguments<Evict, Budget> a) {
   int* scratch = select_layout::get<0>();
@@ -224,7 +218,7 @@ __global__ void select_kernel(select_arguments<Evict, Budget> a) {
     taken = room < others ? room : others;
   }
   if (taken < others) {
-    const auto key = [&](int j) { return worth(guard[j], !keep[j], score[j], j); };
+    const auto key = [&](int j) { return row_worth(guard[j], !keep[j], score[j], j); };
     const std::uint64_t least = taken > 0 ? block_select(rows, taken, key, select_layout::get<1>()) : ~std::uint64_t{0};
     each_row([&](int j) {
       if (guard[j] != protection::caller) keep[j] = key(j) >= least;
