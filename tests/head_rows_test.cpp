@@ -140,7 +140,7 @@ TEST_CASE("a row that leaves moves few others: pages far from it stay shared", "
   auto chat = cache.open();
   test::feed(cache, chat, s, 1000);
   auto fork = chat.fork();
-  const std::size_t before = memory.held, page = at(cache.page_bytes());
+  const std::size_t before = memory.held, page = cache.page_bytes();
   for (int i = 0; i < 64; ++i) test::feed(cache, fork, s, 1);
   const std::size_t pages = (memory.held - before) / page;
   CAPTURE(pages);
