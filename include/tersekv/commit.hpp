@@ -94,7 +94,8 @@ class commit_job {
   void plan_slot(int s) {
     for (int h = 0; h < heads_; ++h) {
       head_plan& p = plan(s, h);
-      p.leave.clear(), p.enter.clear(), p.changed.clear(), p.keys.clear(), p.values.clear(), p.bias.clear();
+      p.leave.clear(), p.enter.clear(), p.changed.clear(), p.bias.clear();
+      p.decoded = head_plan::nothing;
       observe(s, h);
       for (int j = 0; j < request_.accepted; ++j) p.enter.push_back(j);
     }
@@ -178,7 +179,7 @@ class commit_job {
     head_plan& p = plan(s, h);
     rows_type& head = rows(s, h);
     trim_head& t = work_.trims[at(h)];
-    t.last_attention.clear(), t.window_attention.clear(), t.keys.clear();
+    t.last_attention.clear(), t.window_attention.clear();
     // Dead rows are written as well, and overwritten by the next: their share is small, and hard to foresee.
     const std::size_t n = at(head.live() + request_.accepted);
     p.source.resize(n + 1), t.position.resize(n + 1), t.state.resize((n + 1) * at(evict_columns));
@@ -201,21 +202,28 @@ class commit_job {
       for (const int i : p.source) t.last_attention.push_back(last[at(i)]);
     }
     if constexpr (Core::needs_keys) {
-      numbers(s, h);
-      t.keys.assign(p.keys.begin(), p.keys.end());
+      if constexpr (Core::merge_type::folds) {
+        numbers(s, h, head_plan::keys_and_values);
+        t.keys.assign(p.keys.begin(), p.keys.end());
+      } else {
+        numbers(s, h, head_plan::only_keys);
+        std::swap(t.keys, p.keys);
+      }
     }
   }
 
-  /// keys, values [rows, dim] of the list.
-  void numbers(int s, int h) {
+  /// keys, perhaps values [rows, dim] of the list.
+  void numbers(int s, int h, typename head_plan::decoded_rows wanted) {
     head_plan& p = plan(s, h);
-    if (!p.keys.empty()) return;
-    const int dk = core_.shape.head_dim, dv = core_.shape.value_dim;
+    if (p.decoded >= wanted) return;
+    p.decoded = wanted;
+    const bool values = wanted == head_plan::keys_and_values;
+    const int dk = core_.shape.head_dim, dv = values ? core_.shape.value_dim : 0;
     p.keys.resize(p.source.size() * at(dk)), p.values.resize(p.source.size() * at(dv));
     auto scratch = work_.blocks.borrow();
     head_source<Core> source(core_, work_, rows(s, h), s, h, request_.tokens, sequence_.length_, *scratch);
     std::size_t row = 0;
-    source.for_each_tile({}, request_.accepted, true, [&](const row_tile& tile) {
+    source.for_each_tile({}, request_.accepted, values, [&](const row_tile& tile) {
       for (int r = 0; r < tile.rows; ++r) {
         if (tile.position[r] < 0) continue;
         std::copy_n(tile.keys + r * dk, dk, p.keys.data() + row * at(dk));
@@ -252,7 +260,7 @@ class commit_job {
   void fold(int s, int h, const trim_head& t) {
     head_plan& p = plan(s, h);
     rows_type& head = rows(s, h);
-    numbers(s, h);
+    numbers(s, h, head_plan::keys_and_values);
     const std::size_t n = p.source.size();
     p.changed.assign(n, 0);
     p.bias.assign(Core::biased ? n : 0, 0.0f);

@@ -35,10 +35,12 @@ constexpr bool renumbers_positions() {
 /// What one head's part of a commit will do, found out before anything is changed. A commit sees the head's rows as one
 /// list: the live committed rows, then the accepted staged ones.
 struct head_plan {
+  enum decoded_rows { nothing, only_keys, keys_and_values };
   std::vector<float> state;            // [slots + accepted, columns] after this step's observation
   std::vector<int> source;             // [rows] row index of the committed rows in the list
   std::vector<int> leave;              // row indices of committed rows that leave, ascending
   std::vector<int> enter;              // staged rows that stay, ascending
+  decoded_rows decoded = nothing;      // which of these were filled in this commit:
   std::vector<float> keys, values;     // [rows, dim] of the list, where a policy needs numbers
   std::vector<float> bias;             // [rows] after folding
   std::vector<unsigned char> changed;  // [rows] rewritten by the merger; empty when nothing was folded
