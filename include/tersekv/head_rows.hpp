@@ -2,10 +2,10 @@
 // The committed rows of one (sequence, slot, head), in order of position: sinks | packed pages | window.
 //
 // Every row has an index 0 .. slots()-1 over these three parts; columns (position, state, bias) are arrays over it. A
-// packed row that leaves is marked dead (position -1) and attention skips it; pages are compacted when that frees one.
-// Summaries of pages, where a read policy wants them, are kept a second time, one behind the other: a choice of pages
-// reads all of them, and where they lie a page apart it waits for memory at each.
-// Verbs marked noexcept rely on room and pages reserved before, so that a commit cannot fail half way.
+// packed row that leaves is marked dead (position -1) and attention skips it, until a page's worth has left
+// (page_run.hpp). Summaries of pages, where a read policy wants them, are kept a second time, one behind the other: a
+// choice of pages reads all of them, and where they lie a page apart it waits for memory at each. Verbs marked noexcept
+// rely on room and pages reserved before, so that a commit cannot fail half way.
 #pragma once
 #include <algorithm>
 #include <array>

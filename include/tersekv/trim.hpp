@@ -167,6 +167,7 @@ bool decide(const Evict& evict, const Budget& budget, const trim_context& contex
   }
   return leaves;
 }
+/// With working memory of its own.
 template <class Evict, class Budget>
 bool decide(const Evict& evict, const Budget& budget, const trim_context& context, std::span<trim_head> heads,
             bool over_budget) {

@@ -8,7 +8,8 @@
 
 namespace tersekv::detail {
 
-/// [kv_heads, rows, stride]: rows as signal_rows says or blocks of a window of queries, stride over row indices. Empty until the layer is attended.
+/// [kv_heads, rows, stride]: rows as signal_rows says or blocks of a window of queries, stride over row indices. Empty
+/// until the layer is attended.
 class layer_mass {
  public:
   void forget() { stride_ = 0; }
