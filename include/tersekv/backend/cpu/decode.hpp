@@ -28,14 +28,17 @@ inline namespace TERSEKV_ISA {
 
 /// Memory of one head's decoding; kept between steps.
 struct decode_scratch {
+  struct alignas(64) line {
+    std::byte of[64];
+  };
   struct pass {
     int first, rows;
-    std::size_t prepared;  // offset of the prepared query
+    std::size_t prepared;  // line of the prepared query
   };
   std::vector<pass> passes;
   std::vector<float> queries;         // [rows, padded(key_dim)] in units of log 2
   std::vector<sight> see;             // [rows]
-  std::vector<std::byte> prepared;    // every pass's query
+  std::vector<line> prepared;         // every pass's query
   std::vector<float> states;          // [items] of maximum [rows], sum [rows], out [rows, padded(value_dim)]
   std::vector<tile_weights> weights;  // [tiles, rows]; these three only where a signal is wanted
   std::vector<float> tile_maximum;    // [tiles, rows]
@@ -53,9 +56,11 @@ struct decode_scratch {
   bool lent = false, chosen = false;
 
   std::size_t bytes() const {
-    return prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity()) +
+    return sizeof(line) * prepared.capacity() + sizeof(float) * (queries.capacity() + states.capacity()) +
            sizeof(tile_weights) * weights.capacity();
   }
+  std::byte* query_of(const pass& p) { return prepared[p.prepared].of; }
+  const std::byte* query_of(const pass& p) const { return prepared[p.prepared].of; }
 };
 
 /// One layer's queries of a step of n tokens over one slot. Core as in core.hpp.
@@ -211,12 +216,13 @@ class decode_attention {
     const int group = shape.group(), stride = padded(shape.head_dim);
     decode_scratch& w = at(h);
     w.passes.clear();
-    std::size_t bytes = 0;
+    std::size_t lines = 0;
     for (w.rows = 0; w.rows < rows_; w.rows += w.passes.back().rows) {
-      w.passes.push_back({w.rows, pass_rows(rows_ - w.rows), bytes});
-      bytes += (keys::query_bytes(core_.format.keys, shape.head_dim, w.passes.back().rows) + 63) / 64 * 64;
+      w.passes.push_back({w.rows, pass_rows(rows_ - w.rows), lines});
+      const std::size_t bytes = keys::query_bytes(core_.format.keys, shape.head_dim, w.passes.back().rows);
+      lines += (bytes + sizeof(decode_scratch::line) - 1) / sizeof(decode_scratch::line);
     }
-    w.prepared.resize(bytes);
+    w.prepared.resize(lines);
     w.queries.assign(static_cast<std::size_t>(w.rows * stride), 0.0f);
     w.see.resize(static_cast<std::size_t>(w.rows));
     w.staged_position.resize(static_cast<std::size_t>(step_.n));
@@ -246,7 +252,7 @@ class decode_attention {
       with_rows(pass.rows, [&]<int R>(std::integral_constant<int, R>) {
         const float* rows[R];
         rows_of<R>(w, pass.first, stride, rows);
-        keys::template prepare<R>(core_.format.keys, rows, shape.head_dim, w.prepared.data() + pass.prepared);
+        keys::template prepare<R>(core_.format.keys, rows, shape.head_dim, w.query_of(pass));
       });
   }
 
@@ -263,7 +269,7 @@ class decode_attention {
         const partial_state part = all.from(pass.first);
         if (i + 1 < w.items)
           attend_pieces<R>(
-              core_.format, w.prepared.data() + pass.prepared, i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk),
+              core_.format, w.query_of(pass), i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk),
               [&](int p) { return packed_piece(w, head, p); }, see, part,
               all_weights.from(i * (w.chunk / tile_pieces)));
         else
