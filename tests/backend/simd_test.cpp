@@ -159,18 +159,26 @@ void joins(random_numbers& random) {
   for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(static_cast<int>(got[i]) == (low[i] | high[i] << Low));
 }
 
-/// Codes that are read where they lie, and what their sums come to.
-template <class P>
-void keeps_places(random_numbers& random) {
-  CAPTURE(random.seed);
-  if constexpr (requires { typename P::word; }) {
+/// Codes that are read from memory field by field; with two places, every second one where it lies.
+template <class P, int Bits, int Places>
+void reads_fields(random_numbers& random) {
+  CAPTURE(random.seed, Bits, Places);
+  if constexpr (requires { typename P::template fields<Bits, Places>; }) {
     const auto x = codes(random, 255);
-    const typename P::word word(reinterpret_cast<const std::byte*>(x.data()));
-    each<4>([&](auto k) {
+    const typename P::template fields<Bits, Places> word(reinterpret_cast<const std::byte*>(x.data()));
+    each<8 / Bits>([&](auto k) {
       const auto got = bytes_of(word.template field<k>());
       for (std::size_t i = 0; i < got.size(); ++i)
-        REQUIRE(static_cast<int>(got[i]) == (x[i] >> (2 * k) & 3) << (k % 2 * 2));
+        REQUIRE(static_cast<int>(got[i]) == (x[i] >> (Bits * k) & ((1 << Bits) - 1)) << (k % Places * Bits));
     });
+  }
+}
+
+/// What sums of two places come to.
+template <class P>
+void adds_places(random_numbers& random) {
+  CAPTURE(random.seed);
+  if constexpr (requires { P::places(2, 1); }) {
     std::array<std::int16_t, 2 * lanes> first, second;
     const auto whole = [&](bool positive) {
       typename P::acc a, b;
@@ -431,7 +439,8 @@ TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {
     each<4>([&](auto k) { takes_a_field<2, k>(random); });
     each<2>([&](auto k) { takes_a_field<4, k>(random); });
     takes_a_field<8, 0>(random);
-    keeps_places<simd::narrow>(random);
+    reads_fields<simd::narrow, 2, 2>(random), reads_fields<simd::narrow, 4, 1>(random);
+    adds_places<simd::narrow>(random);
     joins<2, 1>(random), joins<4, 1>(random), joins<4, 2>(random), joins<4, 3>(random), joins<6, 1>(random);
     std::int8_t table[16];
     for (auto& x : table) x = static_cast<std::int8_t>(random.below(256) - 128);
@@ -445,6 +454,36 @@ TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {
 TEST_CASE("sums of codes times narrow factors are exact", "[backend]") {
   for (const int bits : {2, 3, 4, 5, 6}) multiplies_codes<simd::narrow>(bits);
   if (simd::narrow::full_range) multiplies_codes<simd::narrow>(8);
+}
+
+TEST_CASE("numbers are rounded so that their sum stays", "[backend]") {
+  random_numbers random;
+  for (const int n : {32, 128})
+    for (int round = 0; round < 100; ++round) {
+      std::vector<float> x(static_cast<std::size_t>(n)), whole(x.size());
+      const float inverse = random.between(0.5f, 4), offset = round % 4 == 0 ? random.between(-0.5f, 0.5f) : 0;
+      for (float& y : x) y = round % 4 == 1 ? 0.49f / inverse : (random.between(-30, 30) + offset) / inverse;
+      if (round % 4 == 2)
+        for (float& y : x) y = std::nearbyint(y) + offset;
+      if (round == 3) std::fill(x.begin(), x.end(), 0.0f);
+      kv::detail::round_with_sum(x.data(), n, inverse, whole.data());
+      double sum = 0, nearest = 0, added = 0;
+      int moved = 0;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const float y = x[i] * inverse;
+        sum += y, nearest += std::nearbyint(y), added += whole[i];
+        REQUIRE(whole[i] == std::nearbyint(whole[i]));
+        REQUIRE(std::abs(whole[i] - y) < 1);
+        moved += whole[i] != std::nearbyint(y);
+      }
+      CAPTURE(random.seed, n, round, sum, nearest, added);
+      CHECK(std::abs(added - sum) <= 0.5 + 1e-3);
+      CHECK(moved <= std::abs(nearest - sum) + 0.5 + 1e-3);
+    }
+  std::vector<float> odd(32, 1.0f), whole(32);  // what is not a number stays in its place
+  odd[5] = std::numeric_limits<float>::quiet_NaN(), odd[9] = std::numeric_limits<float>::infinity();
+  kv::detail::round_with_sum(odd.data(), 32, 1, whole.data());
+  CHECK(whole[31] == 1);
 }
 
 TEST_CASE("sums of codes times wide factors are exact", "[backend]") {

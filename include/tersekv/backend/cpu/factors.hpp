@@ -5,6 +5,8 @@
 // rounded numbers throughout, so that what is rounded away meets centred codes only.
 #pragma once
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstddef>
 
 #include <tersekv/backend/cpu/simd.hpp>
@@ -35,24 +37,76 @@ struct rounding {
   }
 };
 
-/// The `largest` for which x[n], n a multiple of the lanes, rounds to factors whose sums with codes of at most `code`
-/// fit: what it was, or more where the numbers are of much the same size. Then the largest factor is small, and the
-/// others are not.
+/// What products with a factor of 1 add to a sum of 16 bits: from -largest to largest, or, where codes are not centred,
+/// nothing negative.
+struct code_range {
+  int largest;
+  bool centred;
+};
+
+/// The `largest` for which x[n], n a multiple of the lanes, rounds to factors whose sums with codes fit: what it was,
+/// or more where the numbers are of much the same size. Then the largest factor is small, and the others are not.
 template <class P, int Places>
-TERSEKV_INLINE float largest_for_sums(float largest, const float* x, int n, int code) {
+TERSEKV_INLINE float largest_for_sums(float largest, const float* x, int n, code_range codes) {
   if constexpr (requires { P::largest_sum; }) {
-    simd::f32 sizes = simd::zero();
-    for (int c = 0; c < n; c += simd::lanes) sizes = simd::add(sizes, simd::magnitude(simd::load(x + c)));
-    float size[simd::lanes], sum[2 * Places] = {};  // each of half of every quad, or of every second quad
+    simd::f32 sizes = simd::zero(), numbers = simd::zero();
+    for (int c = 0; c < n; c += simd::lanes) {
+      const simd::f32 v = simd::load(x + c);
+      sizes = simd::add(sizes, simd::magnitude(v));
+      numbers = simd::add(numbers, v);
+    }
     static_assert(4 * Places <= simd::lanes);
+    float size[simd::lanes], number[simd::lanes];
     simd::store(size, sizes);
-    for (int i = 0; i < simd::lanes; ++i) sum[i / 2 % (2 * Places)] += size[i];
-    const int rounded_up = n / 4 / Places;
-    const int most = P::largest_sum / code - rounded_up - 1;
-    return std::max(largest, *std::max_element(sum, sum + 2 * Places) *
-                                 (static_cast<float>(P::largest_factor) / static_cast<float>(most)));
+    simd::store(number, numbers);
+    float sum[2][2 * Places] = {};  // each of half of every quad, or of every second quad
+    for (int i = 0; i < simd::lanes; ++i) {
+      sum[0][i / 2 % (2 * Places)] += size[i];
+      sum[1][i / 2 % (2 * Places)] += number[i];
+    }
+    float worst = 0;  // of codes that are not centred, factors of one sign add up
+    for (int i = 0; i < 2 * Places; ++i)
+      worst = std::max(worst, codes.centred ? sum[0][i] : 0.5f * (sum[0][i] + std::abs(sum[1][i])));
+    const int rounded_up = n / 4 / Places * (codes.centred ? 1 : 2);  // see round_with_sum
+    const int most = P::largest_sum / codes.largest - rounded_up - 1;
+    return std::max(largest, worst * (static_cast<float>(P::largest_factor) / static_cast<float>(most)));
   }
   return largest;
+}
+
+/// Rounds y = x[n] times `inverse`, n a multiple of the lanes, so that their sum stays as it is but for a half: as many
+/// as it takes of those that were rounded the farthest the wrong way go the other way.
+TERSEKV_INLINE void round_with_sum(const float* x, int n, float inverse, float* to) {
+  constexpr int parts = 1 << 13;                   // of a unit, in which distances are compared
+  alignas(64) static constexpr auto number = [] {  // of lanes
+    std::array<float, simd::lanes> i{};
+    for (int l = 0; l < simd::lanes; ++l) i[static_cast<std::size_t>(l)] = static_cast<float>(l);
+    return i;
+  }();
+  simd::f32 sum = simd::zero();
+  for (int c = 0; c < n; c += simd::lanes) {
+    const simd::f32 y = simd::mul(simd::load(x + c), simd::set(inverse)), whole = simd::round(y);
+    simd::store(to + c, whole);
+    sum = simd::add(sum, simd::sub(whole, y));
+  }
+  const float excess = simd::sum(sum), sign = excess < 0 ? -1.0f : 1.0f;
+  int times = 0;
+  if (std::abs(excess) <= static_cast<float>(n)) times = static_cast<int>(std::abs(excess) + 0.5f);  // or no numbers
+  if (times == 0) return;
+  alignas(64) float rank[longest_row];  // how far it was rounded the wrong way, times longest_row; plus its index
+  for (int c = 0; c < n; c += simd::lanes) {
+    const simd::f32 y = simd::mul(simd::load(x + c), simd::set(inverse));
+    const simd::f32 far = simd::mul(simd::sub(simd::load(to + c), y), simd::set(sign * parts));
+    const simd::f32 index = simd::add(simd::load(number.data()), simd::set(static_cast<float>(c)));
+    simd::store(rank + c, simd::fma(simd::round(far), simd::set(longest_row), index));
+  }
+  for (; times > 0; --times) {
+    simd::f32 most = simd::load(rank);
+    for (int c = simd::lanes; c < n; c += simd::lanes) most = simd::max(most, simd::load(rank + c));
+    const int c = static_cast<int>(simd::largest(most)) % longest_row;
+    to[c] -= sign;
+    rank[c] -= parts * longest_row;
+  }
 }
 
 /// Factors of `rows` query rows and up to `quads` quads, a multiple of 8.

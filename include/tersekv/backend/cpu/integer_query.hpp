@@ -49,26 +49,32 @@ TERSEKV_INLINE bool fits_narrow(const extent& e, int dim) {
 
 /// A query as integers: per row of the pass one scale, per group the sum of its numbers, per chunk of quads what sums
 /// begin with. A chunk is what one sum of products may hold.
+///
+/// Where there are minima, codes are not centred and sums begin with nothing: what is rounded away adds up to no more
+/// than half a step of a group's factors, and that is what the mean code meets.
 template <class Grid>
 struct integer_query {
+  static constexpr bool centred = Grid::numbers == 1 || simd::origin != 0;
   bool narrow;
   float* scale;              // [R] each as a vector: an operand in memory
-  float* total;              // [groups, R] likewise: sum of the group's numbers / scale; unused without centres
-  simd::begin_words* start;  // [chunks, R]
+  float* total;              // [groups, R] likewise: sum of the group's numbers / scale; unused without minima
+  simd::begin_words* start;  // [chunks, R]; unused where codes are not centred
   std::byte* factors;
 
   /// As long as factors of a typical size allow: largest_for_sums() sees to it that they are no larger.
   template <class P>
   static constexpr int chunk() {
-    if constexpr (requires { P::largest_sum; })
-      return whole_steps(P::largest_sum / (2 * typical_factor * largest_code<Grid, P>()) * places<Grid, P, 1>());
+    constexpr code_range codes = codes_of_sum<Grid, P>(centred);
+    if constexpr (requires { P::largest_sum; })  // of factors whose codes are not centred, half add up
+      return whole_steps(P::largest_sum / (typical_factor * codes.largest * (codes.centred ? 2 : 1)) *
+                         places<Grid, P, 1>());
     else
       return any_chunk<P>();
   }
   /// As long as any factors allow.
   template <class P>
   static constexpr int any_chunk() {
-    return whole_steps(P::quads(largest_code<Grid, P>()) * places<Grid, P, 1>());
+    return whole_steps(P::quads(codes_of_sum<Grid, P>(true).largest) * places<Grid, P, 1>());
   }
   static std::size_t bytes(int depth, int groups, int rows) {
     const auto n = static_cast<std::size_t>(rows), g = static_cast<std::size_t>(groups);
@@ -92,14 +98,22 @@ struct integer_query {
   template <class P>
   TERSEKV_INLINE void write(const float* q, float largest, int depth, int group, int groups, int rows, int r) {
     each_chunk<P>(depth, group, groups, [&](int, int first, int count) TERSEKV_INLINED {
-      largest = largest_for_sums<P, places<Grid, P, 1>()>(largest, q + 4 * first, 4 * count, largest_code<Grid, P>());
+      largest =
+          largest_for_sums<P, places<Grid, P, 1>()>(largest, q + 4 * first, 4 * count, codes_of_sum<Grid, P>(centred));
     });
     const rounding<P> by(largest);
     simd::store(scale + r * simd::lanes, simd::set(by.scale));
+    float times = by.inverse;
+    alignas(64) float whole[longest_row];
+    if constexpr (!centred) {
+      for (int g = 0, first = 0; g < groups; ++g, first += group)
+        round_with_sum(q + first, round_up_to(g + 1 == groups ? depth - first : group, 32), times, whole + first);
+      q = whole, times = 1;
+    }
     each_chunk<P>(depth, group, groups, [&](int n, int first, int count) TERSEKV_INLINED {
       const start_words sum = factor_rows<P>{factors, padded_quads(depth)}.round(
-          q + 4 * first, first, count, [&](int) TERSEKV_INLINED { return simd::set(by.inverse); }, rows, r);
-      start[n * rows + r] = P::centred(sum, middle<Grid>());
+          q + 4 * first, first, count, [&](int) TERSEKV_INLINED { return simd::set(times); }, rows, r);
+      if constexpr (centred) start[n * rows + r] = P::centred(sum, middle<Grid>());
     });
   }
 

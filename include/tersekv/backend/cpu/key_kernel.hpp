@@ -3,11 +3,13 @@
 //
 //   key_kernel<Format>
 //     query_bytes(format, dim, R)            of a prepared query
-//     prepare<R>(format, q[R], dim, to)      once per step and head; q[r] is readable, and zero, up to padded(dim)
+//     prepare<R>(format, q[R], dim, to)      once per step and head; q[r] is readable, and zero, up to padded(dim); to
+//                                            begins a cache line
 //     score<R>(format, pieces, query, s)     s[r] [soft_rows]; 32 scores per piece
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre, o the middle code:
-//     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         o is folded into what sums begin with
+//     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         o is folded into what sums begin with;
+//                                                                            with minima o is 0, and centre the minimum
 // Spans of rows (channel_format)    s_t = <q step, u_t - o> + <q, centre>    the query is folded and rounded per span
 // Numbers (dense_format)            plain dot products
 // Transformed (through_format)      the query is transformed instead of the keys
@@ -52,18 +54,17 @@ TERSEKV_INLINE void for_each_lanes(const packed_pieces& k, int i, std::size_t bl
 
 /// sum[l][r] += scale(l, r) * products of the chunks of quads [first, last), whose factors begin at quad `from`. Chunk:
 /// quads of one sum. Known: a count of quads that is often met and fits in a chunk; 0 = none.
-template <class Grid, class P, int Chunk, int Known, int R, int L, class Scale>
+template <class Grid, class P, int Chunk, int Known, int R, int L, class Start, class Scale>
 TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const key_lanes& lanes, int depth, int first, int last,
-                               const factor_rows<P>& factors, int from, const simd::begin_words*& start,
-                               Scale&& scale) {
+                               const factor_rows<P>& factors, int from, Start& start, Scale&& scale) {
   const auto add = [&]<int Count>(std::integral_constant<int, Count>, int c, int count) TERSEKV_INLINED {
     product_sum<P, places<Grid, P, R>()> a[L][R];
-    add_products<Grid, P, Count>(a, from_words{start}, lanes, static_cast<std::size_t>(depth),
-                                 static_cast<std::size_t>(c), static_cast<std::size_t>(count),
-                                 fresh<std::byte>(factors.row(R, 0, from + c - first)), P::row_bytes(factors.quads));
+    add_products<Grid, P, Count>(a, start, lanes, static_cast<std::size_t>(depth), static_cast<std::size_t>(c),
+                                 static_cast<std::size_t>(count), fresh<std::byte>(factors.row(R, 0, from + c - first)),
+                                 P::row_bytes(factors.quads));
     each_sum<L, R>([&](auto l, auto r)
                        TERSEKV_INLINED { sum[l][r] = simd::fma(P::value(a[l][r].whole()), scale(l, r), sum[l][r]); });
-    start += R;
+    start = start.after(R);
   };
   int c = first;
   if constexpr (Known > 0)
@@ -217,13 +218,20 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
     }
   }
 
-  /// What codes of the middle stand for, times the sum of the group's queries; First: = instead of +=.
+  static TERSEKV_INLINE auto start_of_sums([[maybe_unused]] const simd::begin_words* words) {
+    if constexpr (query::centred)
+      return from_words{words};
+    else
+      return from_nothing{};
+  }
+
+  /// What codes stand for that count as zero, times the sum of the group's queries; First: = instead of +=.
   template <bool First, int R, int L>
   static TERSEKV_INLINE void add_centres(simd::f32 (&sum)[L][R], const simd::f32 (&step)[L], const half* lows,
                                          const float* total) {
     each<L>([&](auto l) TERSEKV_INLINED {
-      const simd::f32 centre =
-          simd::fma(step[l], simd::set(static_cast<float>(middle<Grid>())), simd::load(lows + l * simd::lanes));
+      simd::f32 centre = simd::load(lows + l * simd::lanes);
+      if constexpr (query::centred) centre = simd::fma(step[l], simd::set(static_cast<float>(middle<Grid>())), centre);
       each<R>([&](auto r) TERSEKV_INLINED {
         const simd::f32 sum_of_query = simd::load(total + r * simd::lanes);
         sum[l][r] = First ? simd::mul(centre, sum_of_query) : simd::fma(centre, sum_of_query, sum[l][r]);
@@ -236,11 +244,11 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
                                         const key_lanes& lanes) {
     constexpr int W = simd::lanes, depth = plane::depth(usual_dim);
     const std::byte* factors = fresh<std::byte>(q.factors);
-    const simd::begin_words* start = fresh<simd::begin_words>(q.start);
+    const auto start = start_of_sums(fresh<simd::begin_words>(q.start));
     each<Groups>([&](auto g) TERSEKV_INLINED {
       constexpr int first = g * usual_quads;
       product_sum<P, Groups == 1 ? places<Grid, P, R>() : 1> a[L][R];  // registers hold `sum` too
-      add_products<Grid, P, usual_quads>(a, from_words{start + g * R}, lanes, depth, first, usual_quads,
+      add_products<Grid, P, usual_quads>(a, start.after(g * R), lanes, depth, first, usual_quads,
                                          factors + first * P::quad_bytes(R), P::row_bytes(padded_quads(depth)));
       simd::f32 step[L];
       each<L>([&](auto l) TERSEKV_INLINED { step[l] = simd::load(at.steps + g * at.rows + t + l * W); });
@@ -258,7 +266,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
     constexpr int W = simd::lanes, chunk = query::template chunk<P>();
     const int depth = plane::depth(dim), group = format::group(dim), groups = dim / group;
     const factor_rows<P> factors{q.factors, padded_quads(depth)};
-    const simd::begin_words* start = q.start;
+    auto start = start_of_sums(q.start);
     each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED { sum[l][r] = simd::zero(); });
     const auto add_group = [&]<int Quads>(std::integral_constant<int, Quads>, int g, int first,
                                           int last) TERSEKV_INLINED {
@@ -371,7 +379,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
       for (int r = 0; r < R; ++r) {
         float largest = size[r].largest;
         if constexpr (places<Grid, P, 1>() > 1)
-          largest = largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], largest_code<Grid, P>());
+          largest = largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], codes_of_sum<Grid, P>(true).largest);
         const rounding<P> by(largest);
         scale[r] = by.scale;
         for (int first = 0, i = r; first < quads; first += chunk<P>, i += R)
@@ -393,7 +401,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         sum[l][r] = simd::set(q.base[r]);
         if (quad > 0) sum[l][r] = simd::add(sum[l][r], simd::load(s + r * soft_rows + t + l * W));
       });
-      const simd::begin_words* start = q.start;
+      from_words start{q.start};
       const factor_rows<P> factors{const_cast<std::byte*>(q.factors), folded / 4};
       add_chunks<Grid, P, chunk<P>, known_chunk(chunk<P>)>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
                                                            [&](auto, auto r)

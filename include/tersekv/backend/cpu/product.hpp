@@ -32,25 +32,35 @@ constexpr int places() {
   else
     return 1;
 }
-/// What a factor of 1 adds at most to a sum that must fit. With two places it is the second: its codes are not centred,
-/// and it is divided. The first begins for both, and may wrap around until they are added.
+/// What codes add to a sum. With two places it is the second: its codes are not centred, and it is divided. The first
+/// begins for both, and may wrap around until they are added.
 template <class Grid, class P>
-constexpr int largest_code() {
-  return places<Grid, P, 1>() == 1 ? middle<Grid>() : ((1 << Grid::bits) - 1) << Grid::bits;
+constexpr code_range codes_of_sum(bool centred) {
+  if constexpr (places<Grid, P, 1>() > 1) return {((1 << Grid::bits) - 1) << Grid::bits, false};
+  return centred ? code_range{middle<Grid>(), true} : code_range{2 * middle<Grid>() - 1, false};
 }
 template <class P, int Places>
 struct product_sum {
-  using word = typename P::word;
   typename P::acc of[Places];
   TERSEKV_INLINE typename P::acc whole() const { return P::whole(of[0], of[1]); }
   TERSEKV_INLINE typename P::acc whole_positive() const { return P::whole_positive(of[0], of[1]); }
 };
 template <class P>
 struct product_sum<P, 1> {
-  using word = simd::raw;
   typename P::acc of[1];
   TERSEKV_INLINE const typename P::acc& whole() const { return of[0]; }
   TERSEKV_INLINE const typename P::acc& whole_positive() const { return of[0]; }
+};
+
+/// What a unit of codes becomes when it is read: a vector, or, where P has them, fields that are read one by one.
+template <int Bits, class P, int Places>
+struct unit_word {
+  using type = simd::raw;
+};
+template <int Bits, class P, int Places>
+requires requires { typename P::template fields<Bits, Places>; }
+struct unit_word<Bits, P, Places> {
+  using type = typename P::template fields<Bits, Places>;
 };
 
 /// Codes of one step: as many quads as the narrowest plane packs into a word.
@@ -59,7 +69,7 @@ struct quad_codes {
   using block = quad_block<Grid::bits>;
   static constexpr int quads = 8 / block::narrowest();
   static constexpr int units = quads * Grid::bits / 8;
-  using word = typename product_sum<P, Places>::word;
+  using word = typename unit_word<Grid::bits, P, Places>::type;
   using words = word[units];
 
   /// Those of the `step`-th step behind quad q. `at`: the first of the vector's lanes in the first unit of the block.
@@ -71,22 +81,29 @@ struct quad_codes {
   }
   template <int K>
   static TERSEKV_INLINE simd::raw code(const words& u) {
-    if constexpr (in_place)
-      return u[0].template field<K>();
-    else if constexpr (requires { Grid::table; })
-      return simd::lookup(collect<K, 0, 0>(u), Grid::table.data());
+    const simd::raw code = taken_out<K>(u);
+    if constexpr (requires { Grid::table; })
+      return simd::lookup(code, Grid::table.data());
     else
-      return collect<K, 0, 0>(u);
+      return code;
   }
 
  private:
-  static constexpr bool in_place = Places > 1;
-  static_assert(!in_place || units == 1);
+  static constexpr bool reads_fields = !std::is_same_v<word, simd::raw>;
+  static_assert(Places == 1 || reads_fields);
+  static_assert(!reads_fields || units == 1);
   static TERSEKV_INLINE word read(const std::byte* p) {
-    if constexpr (in_place)
+    if constexpr (reads_fields)
       return word(p);
     else
       return simd::load_raw(p);
+  }
+  template <int K>
+  static TERSEKV_INLINE simd::raw taken_out(const words& u) {
+    if constexpr (reads_fields)
+      return u[0].template field<K>();
+    else
+      return collect<K, 0, 0>(u);
   }
   template <int Low, int Unit, class Step, class Ask>
   static TERSEKV_INLINE void load_planes(words& u, const std::byte* at, std::size_t depth, std::size_t q, Step step,
@@ -149,6 +166,7 @@ struct from_sums {
   }
 };
 struct from_nothing {
+  TERSEKV_INLINE from_nothing after(int) const { return {}; }
   template <class P, class Factor>
   static TERSEKV_INLINE void add(typename P::acc& a, simd::raw codes, const Factor& x, int) {
     a = P::product(codes, x);
@@ -156,6 +174,7 @@ struct from_nothing {
 };
 struct from_words {
   const simd::begin_words* at;  // [rows]
+  TERSEKV_INLINE from_words after(int words) const { return {at + words}; }
   template <class P, class Factor>
   TERSEKV_INLINE void add(typename P::acc& a, simd::raw codes, const Factor& x, int r) const {
     a = P::begin(at[r], codes, x);

@@ -12,8 +12,9 @@
 //     none, product          likewise: nothing, the first product; codes count as u - origin
 //     quads(offset)          how many quads a sum holds before it must be read, whatever the factors. Where that is
 //                            few, largest_sum bounds the sum: factors that are small on average allow more
-//     places, word, whole    where codes of two bits may stay in two places of their bytes: whether, codes so read, and
-//                            what sums for each place come to (product.hpp)
+//     fields                 codes that are taken out of a unit field by field, straight from memory
+//     places, whole          where codes of two bits may stay in two places of their bytes: whether, and what sums for
+//                            each place come to (product.hpp)
 //
 // The struct stands in a namespace of its instruction set: see isa.hpp.
 #pragma once

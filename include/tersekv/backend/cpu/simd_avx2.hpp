@@ -131,18 +131,21 @@ struct simd {
     const raw shifted = K == 0 ? x : _mm256_srli_epi16(x, Width * K);
     return _mm256_and_si256(shifted, _mm256_set1_epi8(static_cast<char>((1 << Width) - 1)));
   }
-  /// Four quads of codes of two bits, read where they lie; codes of odd quads stay four times as large. Two fields
-  /// share a shift (a product, which may read memory) and none is loaded first: five instructions instead of eight.
-  struct word_in_place {
+  /// Quads of codes of four bits, or of two bits where they lie in their bytes: codes of odd quads stay four times as
+  /// large. Fields share a shift (a product, which may read memory) and none is loaded first: three instructions for
+  /// two quads instead of four, five for four instead of eight.
+  template <int Bits>
+  struct fields_in_memory {
     const std::byte* at;
     raw high;
-    word_in_place() = default;
-    explicit TERSEKV_INLINE word_in_place(const std::byte* p)
+    fields_in_memory() = default;
+    explicit TERSEKV_INLINE fields_in_memory(const std::byte* p)
         : at(p), high(_mm256_mulhi_epu16(load_raw(p), _mm256_set1_epi16(1 << 12))) {}
     template <int K>
     TERSEKV_INLINE raw field() const {
-      const raw mask = _mm256_set1_epi8(K % 2 == 0 ? 0x03 : 0x0c);
-      return K < 2 ? and_of(mask, at) : _mm256_and_si256(mask, high);
+      constexpr int in_half = 4 / Bits;  // fields of half a byte
+      const raw mask = _mm256_set1_epi8(static_cast<char>(((1 << Bits) - 1) << K % in_half * Bits));
+      return K < in_half ? and_of(mask, at) : _mm256_and_si256(mask, high);
     }
   };
   template <int Low>
@@ -179,7 +182,8 @@ struct simd {
     using factor = __m256i;
     /// Codes of two bits keep two places in their bytes, where registers hold two sums for every row.
     static constexpr int places(int bits, int rows) { return bits == 2 && rows <= 4 ? 2 : 1; }
-    using word = word_in_place;
+    template <int Bits, int Places>
+    requires(Bits == 4 || (Bits == 2 && Places == 2)) using fields = fields_in_memory<Bits>;
     static TERSEKV_INLINE acc whole(acc even, acc odd) { return add16(even, _mm256_srai_epi16(odd, 2)); }
     /// Sums of positive products may use all 16 bits.
     static TERSEKV_INLINE acc whole_positive(acc even, acc odd) { return add16(even, _mm256_srli_epi16(odd, 2)); }
@@ -248,9 +252,7 @@ struct simd {
                            _mm256_set1_epi16(static_cast<std::int16_t>(n[i])));
       });
     }
-    static TERSEKV_INLINE weighed weigh(acc a, const part& x) {
-      return _mm256_madd_epi16(a, _mm256_load_si256(reinterpret_cast<const __m256i*>(x.of)));
-    }
+    static TERSEKV_INLINE weighed weigh(acc a, const part& x) { return madd_of(a, x.of); }
     static TERSEKV_INLINE weighed add_weighed(weighed sum, acc a, const part& x) { return add32(sum, weigh(a, x)); }
     static TERSEKV_INLINE f32 weighed_value(weighed sum) { return _mm256_cvtepi32_ps(sum); }
   };
@@ -320,6 +322,11 @@ struct simd {
     __asm__("vpand %2, %1, %0" : "=x"(both) : "x"(a), "m"(*reinterpret_cast<const __m256i*>(b)));
     return both;
   }
+  static TERSEKV_INLINE __m256i madd_of(__m256i a, const std::int32_t* b) {  // likewise
+    __m256i sums;
+    __asm__("vpmaddwd %2, %1, %0" : "=x"(sums) : "x"(a), "m"(*reinterpret_cast<const __m256i*>(b)));
+    return sums;
+  }
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) {
     __m256i sum;
     __asm__("vpaddw %2, %1, %0" : "=x"(sum) : "x"(a), "x"(b));
@@ -337,6 +344,9 @@ struct simd {
   }
 #else
   static TERSEKV_INLINE __m256i and_of(__m256i a, const std::byte* b) { return _mm256_and_si256(a, load_raw(b)); }
+  static TERSEKV_INLINE __m256i madd_of(__m256i a, const std::int32_t* b) {
+    return _mm256_madd_epi16(a, _mm256_load_si256(reinterpret_cast<const __m256i*>(b)));
+  }
   static TERSEKV_INLINE __m256i add16(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
   static TERSEKV_INLINE __m256i add16(__m256i a, const begin_words& b) { return _mm256_add_epi16(a, b.all()); }
   static TERSEKV_INLINE __m256i add32(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }

@@ -61,7 +61,8 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
   template <class P, int R>
   static constexpr int places() {
     constexpr int n = signed_steps<Grid> ? 1 : detail::places<Grid, P, R>();
-    static_assert(n == 1 || largest_code<Grid, P>() * P::largest_factor * (2 * weight_rows / 4 / n) <= 65535);
+    static_assert(n == 1 ||
+                  codes_of_sum<Grid, P>(true).largest * P::largest_factor * (2 * weight_rows / 4 / n) <= 65535);
     return n;
   }
 
