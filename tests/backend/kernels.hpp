@@ -366,7 +366,9 @@ class packed_rows {
   /// `rows` queries at q over pieces [first, last).
   void attend(state& to, const std::vector<std::byte>& query, int rows, int first, int last,
               const std::vector<kd::sight>& see, const kd::weight_record& record = {}) const {
-    const auto source = [&](int i) { return piece(i); };
+    const auto source = [&](int n, int count, kd::row_piece* of) {
+      for (int i = 0; i < count; ++i) of[i] = piece(n + i);
+    };
     on_.attend(rows, aligned(query), first, last, source, see.data(), to.ref(), record);
   }
   /// All rows at once.

@@ -49,9 +49,11 @@ void attend(int rows) {
   const sight see[group] = {};
   const partial_state state{maximum.data(), sum.data(), out.data(), padded(dim)};
   state.clear(group);
-  const auto piece = [&](int i) {
-    const int first = i % (page::rows / piece_rows) * piece_rows;
-    return row_piece{bytes, first, piece_rows, position.data() + first, nullptr, 0};
+  const auto piece = [&](int n, int count, row_piece* to) {
+    for (int i = n; i < n + count; ++i) {
+      const int first = i % (page::rows / piece_rows) * piece_rows;
+      *to++ = {bytes, first, piece_rows, position.data() + first, nullptr, 0};
+    }
   };
   attend_pieces<group>(format, query, 0, rows / piece_rows, piece, see, state, {});
   std::printf("%g\n", static_cast<double>(out[3] / sum[0]));

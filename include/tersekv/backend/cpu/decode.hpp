@@ -270,8 +270,10 @@ class decode_attention {
         if (i + 1 < w.items)
           attend_pieces<R>(
               core_.format, w.query_of(pass), i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk),
-              [&](int p) { return packed_piece(w, head, p); }, see, part,
-              all_weights.from(i * (w.chunk / tile_pieces)));
+              [&](int n, int count, row_piece* to) {
+                for (int k = 0; k < count; ++k) to[k] = packed_piece(w, head, n + k);
+              },
+              see, part, all_weights.from(i * (w.chunk / tile_pieces)));
         else
           attend_rest<R>(w, head, h, pass.first, see, part, all_weights.from(tiles_of(w.pieces * piece_rows)));
       });

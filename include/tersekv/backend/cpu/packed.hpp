@@ -144,11 +144,15 @@ TERSEKV_INLINE void soften(float* s, int pieces, const hidden_rows<R>* hidden, c
   }
 }
 
-/// Whether all rows of the query see all rows of the tile.
+/// What all rows of the query see.
 template <int R>
-TERSEKV_INLINE bool sees_all(const row_piece* piece, int n, const sight* see) {
+TERSEKV_INLINE sight common(const sight* see) {
   sight all = see[0];
   for (int r = 1; r < R; ++r) all = {std::max(all.oldest, see[r].oldest), std::min(all.newest, see[r].newest)};
+  return all;
+}
+/// Whether all rows of the tile are inside.
+TERSEKV_INLINE bool sees_all(const row_piece* piece, int n, const sight& all) {
   for (int k = 0; k < n; ++k)
     if (piece[k].count < piece_rows || !simd::all_between<piece_rows>(piece[k].position, all.oldest, all.newest))
       return false;
@@ -182,16 +186,16 @@ TERSEKV_APART void hide_rows(float* s, const row_piece* piece, int n, const sigh
   }
 }
 
-/// Between scores and outputs of a tile: biases, hidden rows, the running softmax.
+/// Between scores and outputs of a tile: biases, hidden rows, the running softmax. all: what all rows of the query see.
 template <class Powers, int R>
 TERSEKV_INLINE void soften_tile(const tile_scores<R>& scores, const row_piece* piece, int n, const sight* see,
-                                const partial_state& state) {
+                                const sight& all, const partial_state& state) {
   float* s = scores.s;
   for (int k = 0; k < n; ++k)
     if (piece[k].bias)
       for (int t = 0; t < piece[k].count; ++t)
         for (int r = 0; r < R; ++r) s[r * soft_rows + k * piece_rows + t] += piece[k].bias[t] * log2_e;
-  if (sees_all<R>(piece, n, see)) {
+  if (sees_all(piece, n, all)) {
     soften<Powers, R>(s, n, nullptr, state);
   } else {
     hidden_rows<R> hidden;
@@ -201,8 +205,9 @@ TERSEKV_INLINE void soften_tile(const tile_scores<R>& scores, const row_piece* p
   std::copy_n(state.maximum, R, scores.maximum);
 }
 
-/// Names the rows of piece i. By reference, so that kernels are compiled once per page format, not once per recipe.
-using piece_source = function_ref<row_piece(int)>;
+/// Names the rows of `count` pieces from number `first` on. By reference, so that kernels are compiled once per page
+/// format, not once per recipe.
+using piece_source = function_ref<void(int first, int count, row_piece* to)>;
 
 template <class Format>
 inline constexpr bool holds_numbers = false;
@@ -236,7 +241,7 @@ void rescale(const tile_scores<R>& t, const float* maximum) {
 /// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
 /// key_kernel; see [R].
 template <int R, class Page>
-void attend_pieces(const Page& page, const std::byte* query, int first, int last, piece_source piece_at,
+void attend_pieces(const Page& page, const std::byte* query, int first, int last, piece_source name_pieces,
                    const sight* see, const partial_state& state, const weight_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
@@ -252,11 +257,12 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   };
   tile tiles[together];
   typename tile_scores<R>::memory own[together];
+  const sight all = common<R>(see);
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
-  for (int k = 0; k < tile_pieces && first + k < last; ++k) {
-    piece[k] = piece_at(first + k);
+  const auto count_from = [&](int i) { return std::clamp(last - i, 0, tile_pieces); };
+  name_pieces(first, count_from(first), piece);
+  for (int k = 0; k < count_from(first); ++k)
     if (piece[k].first == 0) prefetch_all(piece[k].tile, page.keys.bytes(Page::rows, page.key_dim));
-  }
   for (int i = first, number = 0; i < last;) {  // the first tiles together, the others one by one
     int count = 0;
     do {
@@ -265,31 +271,35 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       const weight_record to = record.from(number++);
       t.scores = {to, own[at]};
       const int n = t.count = std::min(tile_pieces, last - i);
-      for (int k = 0; k < n; ++k) {
-        const int later = i + k + tile_pieces;
-        if (later < last) next[k] = piece_at(later);
-        t.where[k] = {piece[k].tile, piece[k].first, later < last ? next[k].tile - piece[k].tile : 0};
-        if constexpr (large)
-          if (later + tile_pieces < last) prefetch_addresses(piece_at(later + tile_pieces).tile, page.bytes());
-      }
-      if constexpr (large)  // as many pieces as are asked for in turn are enough
+      const int later = count_from(i + tile_pieces);
+      name_pieces(i + tile_pieces, later, next);
+      for (int k = 0; k < n; ++k)
+        t.where[k] = {piece[k].tile, piece[k].first, k < later ? next[k].tile - piece[k].tile : 0};
+      if constexpr (large) {
+        for (int k = 0, far = i + 2 * tile_pieces; k < n && far + k < last; ++k) {
+          row_piece one;
+          name_pieces(far + k, 1, &one);
+          prefetch_addresses(one.tile, page.bytes());
+        }
+        // as many pieces as are asked for in turn are enough
         for (int k = 0, to = simd::streams; k < n; ++k, ++to)
           t.where[k].ahead =
               i + to < last ? (to < tile_pieces ? piece[to] : next[to - tile_pieces]).tile - piece[k].tile : 0;
-      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.scores.s);
-      soften_tile<powers, R>(t.scores, piece, n, see, state);
-      to.name_rows(piece, n);
-      for (int k = 0; k < n; ++k) {
-        t.where[k].tile = page.values_of(piece[k].tile);
-        if (i == first && piece[k].first == 0)
-          prefetch_all(t.where[k].tile, page.values.bytes(Page::rows, page.value_dim));
       }
+      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.scores.s);
+      soften_tile<powers, R>(t.scores, piece, n, see, all, state);
+      to.name_rows(piece, n);
+      for (int k = 0; k < n; ++k) t.where[k].tile = page.values_of(piece[k].tile);
+      if (i == first)
+        for (int k = 0; k < n; ++k)
+          if (piece[k].first == 0) prefetch_all(t.where[k].tile, page.values.bytes(Page::rows, page.value_dim));
       std::swap(piece, next);
       i += tile_pieces;
     } while (number < together && i < last);
     for (tile* t = tiles; t < tiles + (together == 1 ? 1 : count); ++t) {
       if constexpr (together > 1)
-        if (!std::equal(state.maximum, state.maximum + R, t->scores.maximum)) rescale(t->scores, state.maximum);
+        if (count > 1 && !std::equal(state.maximum, state.maximum + R, t->scores.maximum))
+          rescale(t->scores, state.maximum);
       values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->scores.s, state.sum,
                               state.out, state.stride);
     }
@@ -312,6 +322,7 @@ template <int R, class T>
 void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, const sight* see,
                     const partial_state& state, const weight_record& record) {
   typename tile_scores<R>::memory own;
+  const sight all = common<R>(see);
   for (int t = 0; t < rows.count; t += soft_rows) {
     const weight_record to = record.from(t / soft_rows);
     const tile_scores<R> scores(to, own);
@@ -328,7 +339,7 @@ void attend_numbers(const float* const (&q)[R], const number_rows<T>& rows, cons
     score_numbers<T, R>(rows.keys + static_cast<std::ptrdiff_t>(t) * rows.key_dim, count, rows.key_dim, no_lines{}, q,
                         s, soft_rows);
     for (int r = 0; r < R; ++r) std::fill_n(s + r * soft_rows + count, n * piece_rows - count, minus_infinity);
-    soften_tile<exp2_precise, R>(scores, piece, n, see, state);
+    soften_tile<exp2_precise, R>(scores, piece, n, see, all, state);
     to.name_rows(piece, n);
     mix_numbers<T, R>(rows.values + static_cast<std::ptrdiff_t>(t) * rows.value_dim, count, rows.value_dim, no_lines{},
                       s, soft_rows, state.out, state.stride);

@@ -227,8 +227,9 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             });
             if constexpr (Grid::numbers > 1) {
               const simd::f32 centre = simd::fma(step, simd::set(mean_code), simd::load(v.low[i] + k * W));
+              const float* again = fresh(p);
               each<R>([&](auto r) TERSEKV_INLINED {
-                const simd::f32 weight = simd::load(p + r * soft_rows + i * piece_rows + k * W);
+                const simd::f32 weight = simd::load(again + r * soft_rows + i * piece_rows + k * W);
                 centres[r] = begins && u == 0 ? simd::mul(centre, weight) : simd::fma(centre, weight, centres[r]);
               });
             }
@@ -243,6 +244,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
       if constexpr (Grid::numbers > 1) simd::sums(centres, middles);
     }
     TERSEKV_INLINE void round(const rows& v, const row_weights<R, Pieces>& x) {
+      const float* p = x.p;  // read once: what is written as bytes might change it
       each<units>([&](auto u) TERSEKV_INLINED {
         typename P::acc sum[R];
         v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
@@ -251,7 +253,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
           each<R>([&](auto r) TERSEKV_INLINED {
             const simd::f32 times = simd::set(inverse[u * R + r]);
             const auto number = [&](auto k) TERSEKV_INLINED {
-              return simd::mul(simd::mul(simd::load(x.row(r) + i * piece_rows + k * W), step[k]), times);
+              return simd::mul(simd::mul(simd::load(p + r * soft_rows + i * piece_rows + k * W), step[k]), times);
             };
             const typename P::acc added = factors().write(number, i * piece_quads, R, r);
             sum[r] = first ? added : P::plus(sum[r], added);
