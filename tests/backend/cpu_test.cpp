@@ -4,11 +4,13 @@
 
 #include <tersekv/adapt/cache_positions.hpp>
 #include <tersekv/codec/dense.hpp>
+#include <tersekv/codec/int4.hpp>
 #include <tersekv/codec/int8.hpp>
 #include <tersekv/evict/h2o.hpp>
 #include <tersekv/evict/snapkv.hpp>
 #include <tersekv/evict/streaming_llm.hpp>
 #include <tersekv/rotary/rope.hpp>
+#include <tersekv/share/layer_map.hpp>
 
 #include "support.hpp"
 
@@ -111,6 +113,18 @@ TEST_CASE("drafts of several tokens see each other in order, for any group of qu
       CHECK(test::worst_error(s, decoded<kv::int8<>>(s, n, 0), 150, n) < 3e-2);
       CHECK(decoded<kv::int8<>>(s, n, 3) == decoded<kv::int8<>>(s, n, 0));
     }
+}
+
+TEST_CASE("tokens of a draft whose windows end before them leave others alone", "[backend]") {
+  for (const int past : {255, 256, 1500}) {
+    test::stream s({.layers = 2, .query_heads = 4, .kv_heads = 1, .head_dim = 64}, past + 3, 9);
+    auto cache = kv::make_cache(s.shape, kv::cpu{}, kv::layer_map<"0_0s">{.window = 2}, kv::int4<>{});
+    auto chat = cache.open();
+    fill(cache, chat, s, 3);
+    CAPTURE(past);
+    for (const auto& layer : test::feed(cache, chat, s, 3))
+      CHECK(std::all_of(layer.begin(), layer.end(), [](float x) { return std::isfinite(x); }));
+  }
 }
 
 TEST_CASE("values of another size than keys go through packed rows", "[backend]") {

@@ -144,6 +144,16 @@ inline void hides_rows(const kernels& on, unsigned seed) {
     CHECK(same_bits(held.attend(x.q.data(), queries, see), with.attend(x.q.data(), queries, see)));
   }
 
+  // Queries that see nothing beside others that do: theirs is the empty state.
+  for (int r = 1; r < queries; r += 2) see[at(r)] = {1000, 2000};
+  const state beside = held.attend(x.q.data(), queries, see);
+  for (int r = 1; r < queries; r += 2) {
+    CHECK(beside.maximum[at(r)] == kd::minus_infinity);
+    CHECK(beside.sum[at(r)] == 0);
+    const auto out = beside.out.begin() + r * beside.stride;
+    CHECK(std::all_of(out, out + dim, [](float y) { return y == 0; }));
+  }
+
   // Nothing seen: the empty state.
   const std::vector<kd::sight> nothing(at(queries), {1000, 2000});
   CHECK(same_bits(held.attend(x.q.data(), queries, nothing), state(queries, dim)));

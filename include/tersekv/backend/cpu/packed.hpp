@@ -227,12 +227,13 @@ constexpr bool reads_few_bits() {
     return false;
 }
 
-/// Weights of a tile become relative to the state's maximum.
+/// Weights of a tile's rows become relative to the state's maximum.
 template <int R>
-void rescale(const tile_scores<R>& t, const float* maximum) {
+void rescale(const tile_scores<R>& t, int rows, const float* maximum) {
   for (int r = 0; r < R; ++r) {
+    if (t.maximum[r] == maximum[r]) continue;  // also where nothing was seen: both are -inf
     const simd::f32 factor = simd::set(exp2_of(t.maximum[r] - maximum[r]));
-    for (float* at = t.s + r * soft_rows; at < t.s + (r + 1) * soft_rows; at += simd::lanes)
+    for (float* at = t.s + r * soft_rows; at < t.s + r * soft_rows + rows; at += simd::lanes)
       simd::store(at, simd::mul(simd::load(at), factor));
     t.maximum[r] = maximum[r];
   }
@@ -299,7 +300,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
     for (tile* t = tiles; t < tiles + (together == 1 ? 1 : count); ++t) {
       if constexpr (together > 1)
         if (count > 1 && !std::equal(state.maximum, state.maximum + R, t->scores.maximum))
-          rescale(t->scores, state.maximum);
+          rescale(t->scores, t->count * piece_rows, state.maximum);
       values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->scores.s, state.sum,
                               state.out, state.stride);
     }
