@@ -40,7 +40,8 @@ struct page_format {
   TERSEKV_HD std::byte* summary(std::byte* page) const { return page + summary_offset_; }
   TERSEKV_HD const std::byte* summary(const std::byte* page) const { return page + summary_offset_; }
 
-  /// The tile of values.
+  /// The tile of values, and where it begins.
+  std::size_t value_offset() const { return value_offset_; }
   TERSEKV_HD std::byte* values_of(std::byte* page) const { return page + value_offset_; }
   TERSEKV_HD const std::byte* values_of(const std::byte* page) const { return page + value_offset_; }
 

@@ -352,7 +352,7 @@ TEST_CASE("rows between two positions are found", "[backend]") {
   }
 }
 
-TEST_CASE("while a tile is read, every line of the next one is asked for once", "[backend]") {
+TEST_CASE("while numbers of a tile are read, every line of the next one is asked for once", "[backend]") {
   constexpr int lines = 48, line = kv::detail::line_bytes, pieces = 8;
   const std::vector<std::byte> memory(2 * pieces * lines * line);
   const auto in_calls_of = [&]<int N>(std::integral_constant<int, N>) {
@@ -362,15 +362,12 @@ TEST_CASE("while a tile is read, every line of the next one is asked for once", 
     const kv::detail::packed_pieces all{where, pieces, 32, 0};
     std::vector<int> asked(2 * pieces * lines, 0);
     for (int i = 0; i < pieces; ++i) {
-      auto ahead =
+      const auto ahead =
           kv::detail::line_streams::of(all, i, lines * line, [](const kv::detail::packed_piece& p) { return p.tile; });
-      for (std::size_t half = 0; half < 2; ++half) {
-        for (std::size_t first = 0; first < lines / 2; first += N)
-          each<N>([&](auto n) {
-            ++asked[static_cast<std::size_t>(ahead.template line<N>(first, n) - memory.data()) / line];
-          });
-        ahead.skip(lines * line / simd::streams / 2);
-      }
+      for (std::size_t first = 0; first < lines; first += N)
+        each<N>([&](auto n) {
+          ++asked[static_cast<std::size_t>(ahead.template line<N>(first, n) - memory.data()) / line];
+        });
     }
     for (std::size_t i = 0; i < asked.size(); ++i) CHECK(asked[i] == (i < asked.size() / 2 ? 0 : 1));
   };
@@ -380,13 +377,67 @@ TEST_CASE("while a tile is read, every line of the next one is asked for once", 
   in_calls_of(std::integral_constant<int, 8>{});
 }
 
-/// Writes down what line_streams would ask for.
+/// Pages of `Rows` rows with keys before values: every line is asked for once, evenly, keys and values or both
+/// together.
+template <int Rows>
+void asks_for_pages(bool whole) {
+  constexpr int line = kv::detail::line_bytes, pieces = kv::detail::tile_ahead::pieces, reads = 3 * pieces;
+  constexpr int piece_lines = 5, tiles = std::max(1, Rows / 128), pages = std::max(1, 128 / Rows);
+  const std::size_t part = Rows / 32 * piece_lines * line;  // keys, or values, of a page
+  const std::vector<std::byte> memory(pages * 2 * part);
+  std::vector<int> asked(memory.size() / line, 0);
+  kv::detail::tile_ahead ahead;
+  const auto reads_lines = [&](int n) {
+    const auto before = ahead;
+    n > 0 ? ahead.read(n) : ahead.finish();
+    for (int k = 0; k < before.left() - ahead.left(); ++k)
+      for (int i = 0; i < pieces; ++i)
+        ++asked[static_cast<std::size_t>(before.line(i) + k * line - memory.data()) / line];
+    return before.left() - ahead.left();
+  };
+  for (int tile = 0; tile < tiles; ++tile) {
+    kv::detail::packed_piece next[pieces];
+    for (int i = 0; i < pieces; ++i) {
+      const int row = 128 * tile + 32 * i;
+      next[i] = {memory.data() + static_cast<std::size_t>(row / Rows) * 2 * part, row % Rows, 0};
+    }
+    for (const std::size_t from : {std::size_t{0}, part}) {
+      if (whole && from > 0) break;
+      ahead.begin<Rows>(next, pieces, whole ? 2 * part : part, from);
+      const int lines = ahead.left();
+      for (const int share : {lines / 3, lines - lines / 3}) {
+        ahead.spread(share, reads);
+        int most = 0;
+        for (int i = 0; i < reads; ++i) most = std::max(most, reads_lines(1));
+        CHECK(most <= share / reads + 1);
+      }
+      CHECK(ahead.left() <= 1);
+      CHECK(reads_lines(0) <= 1);
+      CHECK(ahead.left() == 0);
+      CHECK(reads_lines(1000) == 0);
+    }
+  }
+  CAPTURE(Rows, whole);
+  CHECK(asked == std::vector<int>(asked.size(), 1));
+}
+
+TEST_CASE("while codes of a tile are read, every line of the next tile's pages is asked for once", "[backend]") {
+  for (const bool whole : {false, true})
+    asks_for_pages<32>(whole), asks_for_pages<64>(whole), asks_for_pages<128>(whole), asks_for_pages<256>(whole);
+  kv::detail::tile_ahead none;
+  none.begin<32>(static_cast<const kv::detail::packed_piece*>(nullptr), 0, 100);
+  none.finish();
+  CHECK(none.left() == 0);
+}
+
+/// Writes down which lines are read, and how many are said to be.
 struct listener {
-  kv::detail::line_streams streams;
-  std::vector<const std::byte*>* asked;
+  std::vector<const std::byte*>* lines;
+  int* said;
   template <int L, int Units, class Lane, class Unit>
-  void ask(Lane l, Unit unit, std::size_t before, const std::byte*) const {
-    asked->push_back(streams.unit_line<L, Units>(l, unit, before));
+  void ask(Lane l, Unit unit, const std::byte* at) const {
+    lines->push_back(at);
+    if constexpr (l == 0 && unit == 0) *said += L * Units;
   }
 };
 template <int Bits>
@@ -396,17 +447,15 @@ struct plain_grid {
 
 /// Products of a piece's codes, `Count` quads at a time, or all of them in one loop (0).
 template <int Bits, int Count>
-void asks_for_each_line_once() {
+void says_which_lines_it_reads() {
   using P = simd::wide;
-  constexpr int L = kv::detail::score_vectors, depth = 128, quads = depth / 4;
-  constexpr std::size_t block = kv::detail::quad_block<Bits>::bytes(depth), piece = 2 * block, line = 64;
-  static_assert(Bits > 0 && L * W == 32);  // a call reads a piece
-  const std::vector<std::byte> codes(piece + 64), factors(static_cast<std::size_t>(P::bytes(quads, 1)) + 256);
-  const std::vector<std::byte> next(simd::streams * piece);
-  std::vector<const std::byte*> asked;
-  listener ahead{{}, &asked};
-  for (std::size_t s = 0; s < simd::streams; ++s) ahead.streams.at[s] = next.data() + s * piece;
-  const kv::detail::lane_vectors<listener> lanes{codes.data(), block, ahead};
+  constexpr int L = kv::detail::score_vectors, depth = 128, quads = depth / 4, bytes = 4 * simd::lanes;
+  constexpr std::size_t block = kv::detail::quad_block<Bits>::bytes(depth);
+  static_assert(Bits > 0);
+  const std::vector<std::byte> codes(2 * block + 64), factors(static_cast<std::size_t>(P::bytes(quads, 1)) + 256);
+  std::vector<const std::byte*> lines;
+  int said = 0;
+  const kv::detail::lane_vectors<listener> lanes{codes.data(), block, {&lines, &said}};
   constexpr int step = Count > 0 ? Count : quads;
   for (int q = 0; q < quads; q += step) {
     kv::detail::product_sum<P, 1> a[L][1];
@@ -414,22 +463,20 @@ void asks_for_each_line_once() {
                                                          static_cast<std::size_t>(q), step,
                                                          factors.data() + q * P::quad_bytes(1), P::row_bytes(quads));
   }
-  std::sort(asked.begin(), asked.end());
   CAPTURE(Bits, Count);
-  REQUIRE(asked.size() == piece / line);
-  for (std::size_t i = 0; i < asked.size(); ++i) {
-    const std::size_t share = asked.size() / simd::streams;  // of each piece, its first lines
-    CHECK(asked[i] == next.data() + i / share * piece + i % share * line);
-  }
+  std::sort(lines.begin(), lines.end());
+  CHECK(std::adjacent_find(lines.begin(), lines.end()) == lines.end());
+  CHECK(lines.size() == L * simd::lanes * (block / 16) / bytes);
+  CHECK(said == static_cast<int>(lines.size()));
 }
 
-template <int Streams, int... Bits>
-void asks_in_turn() {
-  if constexpr (Streams > 1) (..., (asks_for_each_line_once<Bits, 0>(), asks_for_each_line_once<Bits, 8>()));
+template <int... Bits>
+void say_which_lines_they_read() {
+  (..., (says_which_lines_it_reads<Bits, 0>(), says_which_lines_it_reads<Bits, 8>()));
 }
 
-TEST_CASE("while codes of keys are read, lines of four pieces are asked for in turn, each once", "[backend]") {
-  asks_in_turn<simd::streams, 8, 4, 3, 2>();  // of one piece: nothing is counted, the line that is read says which
+TEST_CASE("products say which lines of codes they read, each once", "[backend]") {
+  say_which_lines_they_read<8, 4, 3, 2>();
 }
 
 TEST_CASE("codes are taken out of bytes, joined and looked up", "[backend]") {

@@ -5,6 +5,7 @@
 //     query_bytes(format, dim, R)            of a prepared query
 //     prepare<R>(format, q[R], dim, to)      once per step and head; q[r] is readable, and zero, up to padded(dim); to
 //                                            begins a cache line
+//     piece_lines(dim)                       lines of codes that are read of 32 rows, where reads_codes
 //     score<R>(format, pieces, query, s)     s[r] [soft_rows]; 32 scores per piece
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre, o the middle code:
@@ -32,23 +33,24 @@ inline namespace TERSEKV_ISA {
 /// Lane vectors that share a loaded factor in scores.
 inline constexpr int score_vectors = std::min(simd::together, piece_rows / simd::lanes);
 
-using key_lanes = lane_vectors<lines_ahead>;
+using key_lanes = lane_vectors<code_lines>;
 
+/// Lines of codes of a piece.
+template <class Plane>
+int lines_of_blocks(int dim) {
+  return piece_rows / block_lanes * static_cast<int>(Plane::block::bytes(Plane::depth(dim)) / line_bytes);
+}
 /// Calls f(row, lanes) for every L vectors of the rows of piece i.
-template <class Grid, int L, class F>
+template <int L, class F>
 TERSEKV_INLINE void for_each_lanes(const packed_pieces& k, int i, std::size_t block, F&& f) {
   constexpr int vectors = block_lanes / simd::lanes, blocks = std::max(1, L / vectors);
-  constexpr int calls = piece_rows / (L * simd::lanes), piece_blocks = piece_rows / block_lanes;
-  const auto codes = [&](const packed_piece& piece) TERSEKV_INLINED {
-    return piece.tile + static_cast<unsigned>(piece.first) / block_lanes * block;
-  };
-  const std::byte* at = codes(k.piece[i]);
-  lines_ahead ahead = lines_ahead::of(k, i, piece_blocks * block, codes);
+  const packed_piece& piece = k.piece[i];
+  const std::byte* at = piece.tile + static_cast<unsigned>(piece.first) / block_lanes * block;
+  const code_lines ahead = code_lines::of(k, i);
   for (int t = 0; t < piece_rows; t += blocks * block_lanes, at += blocks * block)
     each<std::max(1, vectors / L)>([&](auto i) TERSEKV_INLINED {
       constexpr int lane = i * L * simd::lanes;
       f(t + lane, key_lanes{at + 4 * lane, block, ahead});
-      ahead.skip(piece_blocks * block / simd::streams / calls);
     });
 }
 
@@ -75,6 +77,7 @@ TERSEKV_INLINE void add_chunks(simd::f32 (&sum)[L][R], const key_lanes& lanes, i
 /// a number of lines that is often met.
 template <int Usual = 1>
 TERSEKV_INLINE void prefetch_scales(const half* scales, int lines, int apart, std::ptrdiff_t ahead) {
+  if constexpr (code_lines::covers_scales) return;
   const auto* at = reinterpret_cast<const std::byte*>(scales) + ahead;
   const auto ask = [&](auto i) TERSEKV_INLINED { simd::prefetch(at + static_cast<std::ptrdiff_t>(i) * apart * 2); };
   if (lines == Usual)
@@ -91,7 +94,7 @@ inline constexpr int usual_groups(int group) { return group > 0 && group < usual
 /// Formats without a kernel of their own.
 template <class Format>
 struct key_kernel {
-  static constexpr bool packed = false;
+  static constexpr bool packed = false, reads_codes = false;
   static std::size_t query_bytes(const Format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
   template <int R>
   static void prepare(const Format&, const float* const (&q)[R], int dim, std::byte* to) {
@@ -113,7 +116,7 @@ struct key_kernel {
 
 template <class T>
 struct key_kernel<dense_format<T>> {
-  static constexpr bool packed = true;
+  static constexpr bool packed = true, reads_codes = false;
   using format = dense_format<T>;
   static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
   template <int R>
@@ -139,11 +142,12 @@ concept group_of_quads = Group % 32 == 0;
 template <class Grid, int Group, class Reopen>
 requires group_of_quads<Group>
 struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
-  static constexpr bool packed = true;
+  static constexpr bool packed = true, reads_codes = true;
   using format = grouped_format<Grid, Group, Reopen, layout::token_quads>;
   using plane = code_plane<layout::token_quads, Grid::bits>;
   using query = integer_query<Grid>;
 
+  static int piece_lines(int dim) { return lines_of_blocks<plane>(dim); }
   static std::size_t query_bytes(const format&, int dim, int rows) {
     return query::bytes(plane::depth(dim), dim / format::group(dim), rows);
   }
@@ -205,7 +209,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
       float* to = s + i * piece_rows;
       prefetch_scales(at.steps, groups, k.rows, piece.ahead);
       if constexpr (Grid::numbers > 1) prefetch_scales(at.lows, groups, k.rows, piece.ahead);
-      for_each_lanes<Grid, L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
+      for_each_lanes<L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
         simd::f32 sum[L][R];
         if constexpr (Groups > 0)
           usual_sums<P, Groups>(sum, q, at, t, lanes);
@@ -295,10 +299,11 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
 
 template <class Grid, int Span, class Reopen>
 requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Reopen, layout::token_quads>> {
-  static constexpr bool packed = true;
+  static constexpr bool packed = true, reads_codes = true;
   using format = channel_format<Grid, Span, Reopen, layout::token_quads>;
   using plane = code_plane<layout::token_quads, Grid::bits>;
 
+  static int piece_lines(int dim) { return lines_of_blocks<plane>(dim); }
   static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
   template <int R>
   static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
@@ -395,7 +400,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
   static TERSEKV_INLINE void add_scores(const packed_pieces& k, int i, std::size_t block, int depth, int quad,
                                         int quads, const folded_query<R>& q, float* s) {
     constexpr int L = score_vectors, W = simd::lanes;
-    for_each_lanes<Grid, L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
+    for_each_lanes<L>(k, i, block, [&](int t, const key_lanes& lanes) TERSEKV_INLINED {
       simd::f32 sum[L][R];
       each_sum<L, R>([&](auto l, auto r) TERSEKV_INLINED {
         sum[l][r] = simd::set(q.base[r]);
@@ -417,7 +422,8 @@ template <class Transform, class Format>
 struct key_kernel<through_format<Transform, Format, true>> {
   using format = through_format<Transform, Format, true>;
   using inner = key_kernel<Format>;
-  static constexpr bool packed = inner::packed;
+  static constexpr bool packed = inner::packed, reads_codes = inner::reads_codes;
+  static int piece_lines(int dim) { return inner::piece_lines(dim); }
   static std::size_t query_bytes(const format& f, int dim, int rows) { return inner::query_bytes(f.inner, dim, rows); }
   template <int R>
   static void prepare(const format& f, const float* const (&q)[R], int dim, std::byte* to) {

@@ -45,10 +45,14 @@ const T* numbers_of(const packed_piece& piece, int dim) {
   return reinterpret_cast<const T*>(piece.tile) + static_cast<std::ptrdiff_t>(piece.first) * dim;
 }
 template <class T>
-TERSEKV_INLINE lines_ahead number_lines(const packed_pieces& all, int i) {
-  return lines_ahead::of(all, i, piece_rows * static_cast<std::size_t>(all.dim) * sizeof(T),
-                         [&](const packed_piece& p)
-                             TERSEKV_INLINED { return reinterpret_cast<const std::byte*>(numbers_of<T>(p, all.dim)); });
+TERSEKV_INLINE auto number_lines(const packed_pieces& all, int i) {
+  if constexpr (simd::streams == 1)
+    return same_lines::of(all, i);
+  else
+    return line_streams::of(all, i, piece_rows * static_cast<std::size_t>(all.dim) * sizeof(T),
+                            [&](const packed_piece& p) TERSEKV_INLINED {
+                              return reinterpret_cast<const std::byte*>(numbers_of<T>(p, all.dim));
+                            });
 }
 /// Nothing is asked for.
 struct no_lines {

@@ -227,6 +227,10 @@ constexpr bool reads_few_bits() {
     return false;
 }
 
+/// Whether what is asked for while the kernel reads codes is the next tile as a whole.
+template <class Kernel>
+inline constexpr bool asks_for_tiles = Kernel::reads_codes&& std::is_same_v<code_lines, tile_lines>;
+
 /// Weights of a tile's rows become relative to the state's maximum.
 template <int R>
 void rescale(const tile_scores<R>& t, int rows, const float* maximum) {
@@ -246,7 +250,9 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
                    const sight* see, const partial_state& state, const weight_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
-  constexpr bool large = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
+  constexpr bool key_codes = asks_for_tiles<keys>, value_codes = asks_for_tiles<values>;
+  constexpr bool large_keys = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
+  constexpr bool large_values = holds_numbers<typename Page::value_format> && Page::rows == piece_rows;
   constexpr bool coarse =
       reads_few_bits<keys, typename Page::key_format>() || reads_few_bits<values, typename Page::value_format>();
   using powers = std::conditional_t<coarse, exp2_coarse, exp2_precise>;
@@ -262,9 +268,13 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
   const auto count_from = [&](int i) { return std::clamp(last - i, 0, tile_pieces); };
   name_pieces(first, count_from(first), piece);
+  const std::size_t key_bytes = page.keys.bytes(Page::rows, page.key_dim);
+  const std::size_t value_bytes = page.values.bytes(Page::rows, page.value_dim);
   for (int k = 0; k < count_from(first); ++k)
-    if (piece[k].first == 0) prefetch_all(piece[k].tile, page.keys.bytes(Page::rows, page.key_dim));
+    if (piece[k].first == 0) prefetch_all(piece[k].tile, key_bytes);
+  tile_ahead ahead;
   for (int i = first, number = 0; i < last;) {  // the first tiles together, the others one by one
+    const bool alone = together == 1 || number > 0;
     int count = 0;
     do {
       const int at = together == 1 ? 0 : count++;  // a constant: 16 bits take 2 % fewer instructions
@@ -274,35 +284,55 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       const int n = t.count = std::min(tile_pieces, last - i);
       const int later = count_from(i + tile_pieces);
       name_pieces(i + tile_pieces, later, next);
-      for (int k = 0; k < n; ++k)
-        t.where[k] = {piece[k].tile, piece[k].first, k < later ? next[k].tile - piece[k].tile : 0};
-      if constexpr (large) {
+      // of numbers, as many pieces as are asked for in turn are enough
+      const auto bytes_ahead = [&](int k, bool large) {
+        const int to = large ? k + simd::streams : k + tile_pieces;
+        if (i + to >= last) return std::ptrdiff_t{0};
+        return (to < tile_pieces ? piece[to] : next[to - tile_pieces]).tile - piece[k].tile;
+      };
+      for (int k = 0; k < n; ++k) t.where[k] = {piece[k].tile, piece[k].first, bytes_ahead(k, large_keys)};
+      if constexpr (large_keys)
         for (int k = 0, far = i + 2 * tile_pieces; k < n && far + k < last; ++k) {
           row_piece one;
           name_pieces(far + k, 1, &one);
           prefetch_addresses(one.tile, page.bytes());
         }
-        // as many pieces as are asked for in turn are enough
-        for (int k = 0, to = simd::streams; k < n; ++k, ++to)
-          t.where[k].ahead =
-              i + to < last ? (to < tile_pieces ? piece[to] : next[to - tile_pieces]).tile - piece[k].tile : 0;
+      if constexpr (key_codes) {
+        const bool whole = alone && value_codes;
+        ahead.begin<Page::rows>(next, later, whole ? page.value_offset() + value_bytes : key_bytes);
+        ahead.spread(whole ? ahead.left() * 3 / 8 : ahead.left(), n * keys::piece_lines(page.key_dim));
       }
-      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim}, query, t.scores.s);
+      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim, &ahead}, query, t.scores.s);
+      if constexpr (key_codes)
+        if (!alone || !value_codes) ahead.finish();
       soften_tile<powers, R>(t.scores, piece, n, see, all, state);
       to.name_rows(piece, n);
-      for (int k = 0; k < n; ++k) t.where[k].tile = page.values_of(piece[k].tile);
+      for (int k = 0; k < n; ++k) {
+        t.where[k].tile = page.values_of(piece[k].tile);
+        if constexpr (large_keys != large_values) t.where[k].ahead = bytes_ahead(k, large_values);
+      }
       if (i == first)
         for (int k = 0; k < n; ++k)
-          if (piece[k].first == 0) prefetch_all(t.where[k].tile, page.values.bytes(Page::rows, page.value_dim));
+          if (piece[k].first == 0) prefetch_all(t.where[k].tile, value_bytes);
       std::swap(piece, next);
       i += tile_pieces;
     } while (number < together && i < last);
-    for (tile* t = tiles; t < tiles + (together == 1 ? 1 : count); ++t) {
+    for (tile *begin = tiles, *end = tiles + (together == 1 ? 1 : count), *t = begin; t < end; ++t) {
       if constexpr (together > 1)
         if (count > 1 && !std::equal(state.maximum, state.maximum + R, t->scores.maximum))
           rescale(t->scores, t->count * piece_rows, state.maximum);
-      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim}, t->scores.s, state.sum,
-                              state.out, state.stride);
+      if constexpr (value_codes) {
+        if (!alone || !key_codes) {
+          if (t + 1 < end)
+            ahead.begin<Page::rows>(t[1].where, t[1].count, value_bytes);
+          else
+            ahead.begin<Page::rows>(piece, count_from(i), value_bytes, page.value_offset());
+        }
+        ahead.spread(ahead.left(), t->count * values::piece_lines(page.value_dim));
+      }
+      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim, &ahead}, t->scores.s,
+                              state.sum, state.out, state.stride);
+      if constexpr (value_codes) ahead.finish();
     }
   }
 }

@@ -73,7 +73,7 @@ struct quad_codes {
   using words = word[units];
 
   /// Those of the `step`-th step behind quad q. `at`: the first of the vector's lanes in the first unit of the block.
-  /// ask(units of a plane in a step, number of the unit in the step, units of the block before the step, address).
+  /// ask(units of a plane in a step, number of the unit in the step, address).
   template <class Step, class Ask>
   static TERSEKV_INLINE void load(words& u, const std::byte* at, std::size_t depth, std::size_t q, Step step,
                                   Ask&& ask) {
@@ -114,7 +114,7 @@ struct quad_codes {
     each<n>([&](auto i) TERSEKV_INLINED {
       constexpr int unit = Step::value * n + i;
       u[Unit + i] = read(from + unit * line_bytes);
-      ask(std::integral_constant<int, n>{}, std::integral_constant<int, unit>{}, before, from + unit * line_bytes);
+      ask(std::integral_constant<int, n>{}, std::integral_constant<int, unit>{}, from + unit * line_bytes);
     });
     if constexpr (Low + w < Grid::bits) load_planes<Low + w, Unit + n>(u, at, depth, q, step, ask);
   }
@@ -200,8 +200,8 @@ TERSEKV_INLINE void add_quads(product_sum<P, Places> (&a)[L][R], const From& fro
   each<steps>([&](auto step) TERSEKV_INLINED {
     typename codes::words u[L];
     each<L>([&](auto l) TERSEKV_INLINED {
-      const auto ask = [&](auto units, auto unit, std::size_t before, const std::byte* line)
-                           TERSEKV_INLINED { lanes.ahead.template ask<L, steps * units>(l, unit, before, line); };
+      const auto ask = [&](auto units, auto unit, const std::byte* line)
+                           TERSEKV_INLINED { lanes.ahead.template ask<L, steps * units>(l, unit, line); };
       codes::load(u[l], lanes.at(l), depth, q, step, ask);
     });
     each<codes::quads>([&](auto k) TERSEKV_INLINED {

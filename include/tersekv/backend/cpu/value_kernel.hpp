@@ -5,6 +5,7 @@
 //     mix<R>(format, pieces, p, sum, out, stride)    p[r] [soft_rows] weights >= 0, zero for hidden rows; sum[r] of all
 //                                               weights so far, these included; out[r] [dim]
 //     finish(format, out, dim)                  once, when all rows are in
+//     piece_lines(dim)                          lines of codes that are read of 32 rows, where reads_codes
 //     first_tiles                               whose weights should all be known before the first of them is mixed
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre:
@@ -21,7 +22,7 @@ inline namespace TERSEKV_ISA {
 
 template <class Format>
 struct value_kernel {
-  static constexpr bool packed = false;
+  static constexpr bool packed = false, reads_codes = false;
   static constexpr int first_tiles = 1;
   static void finish(const Format&, float*, int) {}
   template <int R>
@@ -38,7 +39,7 @@ struct value_kernel {
 
 template <class T>
 struct value_kernel<dense_format<T>> {
-  static constexpr bool packed = true;
+  static constexpr bool packed = true, reads_codes = false;
   static constexpr int first_tiles = 1;
   using format = dense_format<T>;
   static void finish(const format&, float*, int) {}
@@ -53,11 +54,14 @@ struct value_kernel<dense_format<T>> {
 template <class Grid, int Group, class Reopen>
 requires group_of_quads<Group>
 struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> {
-  static constexpr bool packed = true;
+  static constexpr bool packed = true, reads_codes = true;
   using format = grouped_format<Grid, Group, Reopen, layout::channel_quads>;
   /// A weight is rounded as coarsely as all weights so far allow, and those of the first tile alone allow little.
   static constexpr int first_tiles = may_be_narrow<Grid> && Grid::bits > 2 ? 8 : 1;
 
+  static int piece_lines(int dim) {
+    return prepared::plane::blocks(dim) * static_cast<int>(prepared::block_bytes / line_bytes);
+  }
   static void finish(const format&, float*, int) {}
   template <int R>
   static void mix(const format&, const packed_pieces& v, const float* p, const float* sum, float* out, int stride) {
@@ -87,8 +91,9 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     group_rows<Pieces> at(v, first, out);
     const row_weights<R, Pieces> x(at, p + first * piece_rows, sum);
     for (int k = 0; k < at.pieces(); ++k) {
-      prefetch_scales<usual_groups(Group)>(at.step[k], groups, v.rows, at.ahead[k]);
-      if constexpr (Grid::numbers > 1) prefetch_scales<usual_groups(Group)>(at.low[k], groups, v.rows, at.ahead[k]);
+      prefetch_scales<usual_groups(Group)>(at.step[k], groups, v.rows, v.piece[first + k].ahead);
+      if constexpr (Grid::numbers > 1)
+        prefetch_scales<usual_groups(Group)>(at.low[k], groups, v.rows, v.piece[first + k].ahead);
     }
     for (int g = 0; g < groups; ++g, at.next(group, v.rows)) {
       if constexpr (Pieces > 0) {
@@ -172,8 +177,8 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
       v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
         using from = std::conditional_t<first, from_nothing, from_sums>;
         add_products<Grid, P, prepared::piece_quads>(
-            a, from{}, lane_vectors<same_lines>{code[i] + 4 * W * lane, prepared::block_bytes, {v.ahead[i]}},
-            value_rows, 0, prepared::piece_quads, factor + i * prepared::piece_quads * P::quad_bytes(R),
+            a, from{}, lane_vectors<code_lines>{code[i] + 4 * W * lane, prepared::block_bytes, v.ahead[i]}, value_rows,
+            0, prepared::piece_quads, factor + i * prepared::piece_quads * P::quad_bytes(R),
             P::row_bytes(factors.quads));
       });
     };
@@ -205,8 +210,9 @@ template <class Transform, class Format>
 struct value_kernel<through_format<Transform, Format, false>> {
   using format = through_format<Transform, Format, false>;
   using inner = value_kernel<Format>;
-  static constexpr bool packed = inner::packed;
+  static constexpr bool packed = inner::packed, reads_codes = inner::reads_codes;
   static constexpr int first_tiles = inner::first_tiles;
+  static int piece_lines(int dim) { return inner::piece_lines(dim); }
   static void finish(const format& f, float* out, int dim) {
     inner::finish(f.inner, out, dim);
     f.turn.output(out, dim);

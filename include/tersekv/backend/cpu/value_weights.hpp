@@ -75,7 +75,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     const half* step[most];
     const half* low[most];
     const std::byte* code[most];
-    std::ptrdiff_t ahead[most];
+    code_lines ahead[most];
     float* out;
     int held;  // pieces
 
@@ -88,7 +88,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
         if constexpr (Grid::numbers > 1)
           low[i] = reinterpret_cast<const half*>(piece.tile + format::lows_at(v.rows, v.dim)) + piece.first;
         code[i] = piece.tile + static_cast<std::size_t>(piece.first / value_rows * plane::blocks(v.dim)) * block_bytes;
-        ahead[i] = piece.ahead;
+        ahead[i] = code_lines::of(v, first + i);
       }
     }
     TERSEKV_INLINE int pieces() const { return Pieces > 0 || most == 1 ? most : held; }
