@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # tersekv_build(<folder> <preset> <targets> <dependencies> [options...]): from a fresh machine to built targets in
-# build/<folder>. Shared by demo.cmake and test.cmake; sets `build` and `jobs` for them.
+# build/<folder>. Shared by bench.cmake, demo.cmake, gpu.cmake and test.cmake; sets `build` and `jobs` for them.
 include(${CMAKE_CURRENT_LIST_DIR}/dependencies.cmake)
 
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH root)

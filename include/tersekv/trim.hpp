@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which rows stay: scores, protection, budgets and selection, without any storage. The cache runs it inside commit;
-// engines that own their memory run it through row_plan (plan.hpp).
+// engines that own their memory run it through row_plan (row_plan.hpp).
 //
 // House rules: larger = keep; protected rows first (caller, then sinks, then the newest), then the best; ties go to the
 // newer row; NaN ranks lowest; heads with rows <= budget are untouched; one row survives. Rows that the caller protects

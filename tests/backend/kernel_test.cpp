@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed kernels, one of every family, with every number of queries. Also compiled for each instruction set: isa.cmake.
+// Packed kernels, one of every family, with every number of queries. Also compiled for each instruction set: CMakeLists.txt.
 #include "promises.hpp"
 
 #include <tersekv/codec/affine.hpp>

@@ -11,7 +11,7 @@
 // Differs   query heads that share a KV head read the same pages, by their largest u; the paper's code knows no
 //           sharing. Pages have 32 rows or a multiple that fits the codec's groups, the paper's 16. Rows that are not
 //           packed (window, sinks, the step's own) are always read, and do not count. Every layer selects; the paper
-//           reads the first two in full
+//           reads the first two in full. A layer that sees a window only spends its pages on all rows all the same
 // Cost      4 bytes per channel and page, on the CPU once more in one piece per head; per query 2 d products per page
 // Needs     nothing
 // With      steps of one token; longer steps read everything. Minimum and maximum are of the keys as the codec reads

@@ -15,7 +15,6 @@
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
 
-inline constexpr int most_rows = 8;    // query rows of one pass over codes
 inline constexpr int piece_rows = 32;  // packed rows that are looked at together
 inline constexpr int tile_pieces = 4;  // pieces of one step of the running softmax
 inline constexpr int soft_rows = piece_rows * tile_pieces;

@@ -91,15 +91,22 @@ inline constexpr int known_chunk(int chunk) { return chunk <= simd::written_out 
 inline constexpr int usual_dim = 128;
 inline constexpr int usual_groups(int group) { return group > 0 && group < usual_dim ? usual_dim / group : 1; }
 
-/// Formats without a kernel of their own.
-template <class Format>
-struct key_kernel {
-  static constexpr bool packed = false, reads_codes = false;
-  static std::size_t query_bytes(const Format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
-  template <int R>
+/// Queries that are read as numbers.
+struct queries_as_numbers {
+  template <class Format>
+  static std::size_t query_bytes(const Format&, int dim, int rows) {
+    return plain_query::bytes(dim, rows);
+  }
+  template <int R, class Format>
   static void prepare(const Format&, const float* const (&q)[R], int dim, std::byte* to) {
     plain_query::write<R>(q, dim, to);
   }
+};
+
+/// Formats without a kernel of their own.
+template <class Format>
+struct key_kernel : queries_as_numbers {
+  static constexpr bool packed = false, reads_codes = false;
   template <int R>
   static void score(const Format& format, const packed_pieces& k, const std::byte* query, float* s) {
     constexpr int few = 4;  // divides a piece
@@ -115,14 +122,9 @@ struct key_kernel {
 };
 
 template <class T>
-struct key_kernel<dense_format<T>> {
+struct key_kernel<dense_format<T>> : queries_as_numbers {
   static constexpr bool packed = true, reads_codes = false;
   using format = dense_format<T>;
-  static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
-  template <int R>
-  static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
-    plain_query::write<R>(q, dim, to);
-  }
   template <int R>
   static void score(const format&, const packed_pieces& k, const std::byte* query, float* s) {
     const float* q[R];
@@ -169,7 +171,7 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
           float sum = 0;
           for (int c = g * group; c < (g + 1) * group; ++c) sum += q[r][c];
           const float scale = out.scale[r * simd::lanes];
-          simd::store(out.total + (g * R + r) * simd::lanes, simd::set(scale > 0 ? sum / scale : 0.0f));
+          simd::store(out.total + (g * R + r) * simd::lanes, simd::set(sum / scale));
         }
       }
     });
@@ -298,17 +300,13 @@ struct key_kernel<grouped_format<Grid, Group, Reopen, layout::token_quads>> {
 // ------------------------------------------------------------------------------------------------- spans of rows
 
 template <class Grid, int Span, class Reopen>
-requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Reopen, layout::token_quads>> {
+requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Reopen, layout::token_quads>>
+    : queries_as_numbers {
   static constexpr bool packed = true, reads_codes = true;
   using format = channel_format<Grid, Span, Reopen, layout::token_quads>;
   using plane = code_plane<layout::token_quads, Grid::bits>;
 
   static int piece_lines(int dim) { return lines_of_blocks<plane>(dim); }
-  static std::size_t query_bytes(const format&, int dim, int rows) { return plain_query::bytes(dim, rows); }
-  template <int R>
-  static void prepare(const format&, const float* const (&q)[R], int dim, std::byte* to) {
-    plain_query::write<R>(q, dim, to);
-  }
   template <int R>
   static void score(const format&, const packed_pieces& k, const std::byte* query, float* s) {
     static_assert(Grid::numbers == 2);

@@ -128,8 +128,9 @@ struct value_kernel<grouped_format<Grid, Group, Reopen, layout::channel_quads>> 
     for (int u = 0; u < v.units; ++u) {
       const group_rows<0> some = v.unit(u);
       const row_weights<R, 0> weights(some, x.p + u * prepared::weight_rows, x.sum);
-      if (!add_group<simd::narrow, R>(some, group, weights, constant, stride))
-        add_wide<R>(some, group, weights, constant, stride);
+      if constexpr (group_rows<Pieces>::units > 1)
+        if (add_group<simd::narrow, R>(some, group, weights, constant, stride)) continue;
+      add_wide<R>(some, group, weights, constant, stride);
     }
     add_constant(constant, group, v.out, stride);
   }

@@ -100,19 +100,16 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
       }
       out += group;
     }
+    /// Unit u of a tile.
     group_rows<0> unit(int u) const {
-      if constexpr (Pieces == 0) {
-        return *this;
-      } else {
-        group_rows<0> some;
-        std::copy_n(step + u * weight_pieces, weight_pieces, some.step);
-        if constexpr (Grid::numbers > 1) std::copy_n(low + u * weight_pieces, weight_pieces, some.low);
-        std::copy_n(code + u * weight_pieces, weight_pieces, some.code);
-        std::copy_n(ahead + u * weight_pieces, weight_pieces, some.ahead);
-        some.out = out;
-        some.held = weight_pieces;
-        return some;
-      }
+      group_rows<0> some;
+      std::copy_n(step + u * weight_pieces, weight_pieces, some.step);
+      if constexpr (Grid::numbers > 1) std::copy_n(low + u * weight_pieces, weight_pieces, some.low);
+      std::copy_n(code + u * weight_pieces, weight_pieces, some.code);
+      std::copy_n(ahead + u * weight_pieces, weight_pieces, some.ahead);
+      some.out = out;
+      some.held = weight_pieces;
+      return some;
     }
     /// f(first, piece) for all pieces of unit U, whether it is the first.
     template <int U, class F>
