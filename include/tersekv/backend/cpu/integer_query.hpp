@@ -50,11 +50,13 @@ TERSEKV_INLINE bool fits_narrow(const extent& e, int dim) {
 /// A query as integers: per row of the pass one scale, per group the sum of its numbers, per chunk of quads what sums
 /// begin with. A chunk is what one sum of products may hold.
 ///
-/// Where there are minima, codes are not centred and sums begin with nothing: what is rounded away adds up to no more
-/// than half a step of a group's factors, and that is what the mean code meets.
+/// Where there are minima, what is rounded away adds up to no more than half a step of a group's factors, and that is
+/// what the mean code meets; so codes are not centred, and sums begin with nothing, unless they begin with something
+/// anyway.
 template <class Grid>
 struct integer_query {
-  static constexpr bool centred = Grid::numbers == 1 || simd::origin != 0;
+  static constexpr bool keeps_sums = Grid::numbers > 1;
+  static constexpr bool centred = !keeps_sums || simd::origin != 0;
   bool narrow;
   float* scale;              // [R] each as a vector: an operand in memory
   float* total;              // [groups, R] likewise: sum of the group's numbers / scale; unused without minima
@@ -105,7 +107,7 @@ struct integer_query {
     simd::store(scale + r * simd::lanes, simd::set(by.scale));
     float times = by.inverse;
     alignas(64) float whole[longest_row];
-    if constexpr (!centred) {
+    if constexpr (keeps_sums) {
       for (int g = 0, first = 0; g < groups; ++g, first += group)
         round_with_sum(q + first, round_up_to(g + 1 == groups ? depth - first : group, 32), times, whole + first);
       q = whole, times = 1;

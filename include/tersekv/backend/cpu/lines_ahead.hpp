@@ -5,8 +5,7 @@
 #include <cstddef>
 #include <type_traits>
 
-#include <tersekv/backend/cpu/simd.hpp>
-#include <tersekv/codec/layout.hpp>
+#include <tersekv/backend/cpu/factors.hpp>
 
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
