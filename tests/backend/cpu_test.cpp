@@ -115,7 +115,7 @@ TEST_CASE("drafts of several tokens see each other in order, for any group of qu
     }
 }
 
-TEST_CASE("tokens of a draft whose windows end before them leave others alone", "[backend]") {
+TEST_CASE("tokens of a draft whose windows begin behind the first rows have numbers for outputs", "[backend]") {
   for (const int past : {255, 256, 1500}) {
     test::stream s({.layers = 2, .query_heads = 4, .kv_heads = 1, .head_dim = 64}, past + 3, 9);
     auto cache = kv::make_cache(s.shape, kv::cpu{}, kv::layer_map<"0_0s">{.window = 2}, kv::int4<>{});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed kernels, one of every family, with every number of queries. Also compiled for each instruction set: CMakeLists.txt.
+// Packed kernels, one of every family, with every number of queries. Also compiled for each instruction set
+// (CMakeLists.txt).
 #include "promises.hpp"
 
 #include <tersekv/codec/affine.hpp>

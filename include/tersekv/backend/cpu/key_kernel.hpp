@@ -10,7 +10,8 @@
 //
 // Each row alone (grouped_format)   x = step (u - o) + centre, o the middle code:
 //     s_t = sum over groups of step_t <q, u_t - o> + centre_t sum(q)         o is folded into what sums begin with;
-//                                                                            with minima o is 0, and centre the minimum
+//                                                                            with minima, where that may be nothing, o
+//                                                                            is 0, and centre the minimum
 // Spans of rows (channel_format)    s_t = <q step, u_t - o> + <q, centre>    the query is folded and rounded per span
 // Numbers (dense_format)            plain dot products
 // Transformed (through_format)      the query is transformed instead of the keys
