@@ -3,9 +3,7 @@
 //
 // Every row has an index 0 .. slots()-1 over these three parts; columns (position, state, bias) are arrays over it. A
 // packed row that leaves is marked dead (position -1) and attention skips it, until a page's worth has left
-// (page_run.hpp). Summaries of pages, where a read policy wants them, are kept a second time, one behind the other: a
-// choice of pages reads all of them, and where they lie a page apart it waits for memory at each. Verbs marked noexcept
-// rely on room and pages reserved before, so that a commit cannot fail half way.
+// (page_run.hpp). Verbs marked noexcept rely on room and pages reserved before, so that a commit cannot fail half way.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -18,6 +16,7 @@
 #include <tersekv/detail/function_ref.hpp>
 #include <tersekv/detail/page_run.hpp>
 #include <tersekv/number.hpp>
+#include <tersekv/page_extremes.hpp>
 #include <tersekv/page_format.hpp>
 #include <tersekv/pool.hpp>
 
@@ -54,10 +53,16 @@ struct tile_scratch {
 /// Format = page_format<...>; Columns = floats of state per row; Biased = rows carry a logit bias.
 template <class Format, int Columns, bool Biased>
 class head_rows {
+  static constexpr bool has_extremes = bounded_by_extremes<decltype(Format::read)>;
+  struct no_extremes {
+    explicit no_extremes(pool&) {}
+    static std::size_t held() { return 0; }
+  };
+
  public:
   explicit head_rows(pool& owner)
       : sink_keys_(owner), sink_values_(owner), window_keys_(owner), window_values_(owner), pages_(owner),
-        summaries_(owner), position_(owner), state_(owner), bias_(owner) {}
+        extremes_(owner), position_(owner), state_(owner), bias_(owner) {}
 
   // ------------------------------------------------------------------------------------------------------------
   // reading
@@ -68,8 +73,11 @@ class head_rows {
   int window() const { return slots() - sinks_ - packed_; }
   int pages() const { return static_cast<int>(pages_.size()); }
   const std::byte* page(int p) const { return pages_[at(p)].data(); }
-  /// What the page's own summary says, next to those of other pages.
-  const std::byte* summary(const Format& f, int p) const { return summaries_.data() + at(p) * f.summary_bytes(); }
+  /// Memory that is read to find page p.
+  const std::byte* entry(int p) const { return reinterpret_cast<const std::byte*>(pages_.data() + p); }
+  const std::byte* summary(const Format& f, int p) const { return f.summary(page(p)); }
+  /// Of all pages but the newest, which is always read.
+  const page_extremes& extremes() const requires has_extremes { return extremes_; }
   std::span<const int> position() const { return {position_.data(), position_.size()}; }
   std::span<float> state(int i) { return {state_.data() + at(i) * Columns, Columns}; }
   std::span<const float> state(int i) const { return {state_.data() + at(i) * Columns, Columns}; }
@@ -86,7 +94,7 @@ class head_rows {
     return sink_keys_.held() + sink_values_.held() + window_keys_.held() + window_values_.held() + column_bytes();
   }
   std::size_t column_bytes() const {
-    return pages_.held() + summaries_.held() + position_.held() + state_.held() + bias_.held();
+    return pages_.held() + extremes_.held() + position_.held() + state_.held() + bias_.held();
   }
 
   /// Calls visit(row_tile) for the rows of every part, `pages` naming the pages to read (all when empty).
@@ -114,11 +122,7 @@ class head_rows {
     if (Columns > 0) room(state_, at(slots() + more), Columns);
     if (Biased) room(bias_, at(slots() + more), 1);
     room(pages_, at(this->pages() + pages), 1);
-    if constexpr (Format::summarizes) {
-      const std::size_t wanted = at(this->pages() + pages);
-      if (summaries_.capacity() < wanted * f.summary_bytes())
-        summaries_.reserve((wanted + page_step(wanted)) * f.summary_bytes());
-    }
+    if constexpr (has_extremes) extremes_.reserve(this->pages() + pages - 1, f.key_dim);
     const auto dense = [](buffer<half>& b, int rows, int dim) {
       if (b.capacity() < at(rows * dim)) b.reserve(at((rows + 7) / 8 * 8 * dim));
     };
@@ -177,7 +181,7 @@ class head_rows {
       const int used = packed_ % Format::rows;
       if (used == 0) {
         pages_.push_back(page_ref(owner));
-        if constexpr (Format::summarizes) summaries_.resize(at(pages()) * f.summary_bytes());
+        note_extremes(f, pages() - 2);
         std::memset(pages_.back().data(), 0,
                     f.bytes() - page_ref::overhead);  // kernels read rows that are not there yet
       } else {
@@ -185,7 +189,6 @@ class head_rows {
       }
       const int now = std::min(count, Format::rows - used);
       f.encode(pages_.back().data(), used, now, k, v);
-      copy_summary(f, pages() - 1);
       packed_ += now, count -= now, k += now * f.key_dim, v += now * f.value_dim;
     }
   }
@@ -251,11 +254,7 @@ class head_rows {
     if (Columns > 0) shrink(state_, n, Columns);
     if (Biased) shrink(bias_, n, 1);
     shrink(pages_, pages_.size(), 1);
-    if constexpr (Format::summarizes) {
-      const std::size_t size = summaries_.size(), one = pages() > 0 ? size / at(pages()) : 0;
-      const std::size_t slack = left > Format::rows ? 0 : 2 * page_step(at(pages())) * one;
-      if (summaries_.capacity() > size + slack) summaries_.fit(size + slack / 2);
-    }
+    if constexpr (has_extremes) extremes_.fit(left > Format::rows);
     if (left > Format::rows)
       for (buffer<half>* b : {&sink_keys_, &sink_values_, &window_keys_, &window_values_}) b->fit(b->size());
   }
@@ -264,8 +263,6 @@ class head_rows {
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
   /// Rows by which columns grow.
   static std::size_t step(std::size_t rows) { return Format::rows + rows / 64; }
-  /// Pages by which summaries grow: they are too large for the room of a page of rows.
-  static std::size_t page_step(std::size_t pages) { return 1 + pages / 64; }
   int filled(int p) const { return std::min(Format::rows, packed_ - p * Format::rows); }
   int live_in(int p) const {
     const int* first = position_.data() + sinks_ + p * Format::rows;
@@ -307,13 +304,18 @@ class head_rows {
     dead_ -= count;
   }
   void erase_pages(const Format& f, int first, int count) noexcept {
+    if constexpr (has_extremes) extremes_.erase(first, count, pages(), f.key_dim);
     pages_.erase(at(first), at(count));
-    if constexpr (Format::summarizes) summaries_.erase(at(first) * f.summary_bytes(), at(count) * f.summary_bytes());
   }
-  /// After every change of page p's own summary.
-  void copy_summary(const Format& f, int p) noexcept {
-    if constexpr (Format::summarizes)
-      std::memcpy(summaries_.data() + at(p) * f.summary_bytes(), f.summary(page(p)), f.summary_bytes());
+  /// After every change of page p's summary, and when another page follows it.
+  void note_extremes([[maybe_unused]] const Format& f, [[maybe_unused]] int p) noexcept {
+    if constexpr (has_extremes) {
+      if (p < 0 || p + 1 >= pages()) return;
+      extremes_.set(f.read, p, f.summary(page(p)), f.key_dim);
+      if (p + 1 == page_extremes::pages)
+        extremes_.centre(
+            f.read, [&](int i) { return summary(f, i); }, f.key_dim);
+    }
   }
   void resummarize(const Format& f, int p) noexcept {
     if constexpr (Format::summarizes) {
@@ -326,7 +328,7 @@ class head_rows {
         f.read.summarize(f.summary(page), k.data(), 1, f.key_dim, fresh);
         fresh = false;
       }
-      copy_summary(f, p);
+      note_extremes(f, p);
     }
   }
 
@@ -387,7 +389,7 @@ class head_rows {
       pages_[at(p)] = std::move(fresh);
       erase_columns(base + Format::rows, Format::rows);
       erase_pages(f, p + 1, 1);
-      copy_summary(f, p);
+      note_extremes(f, p);
       packed_ -= Format::rows;
     } catch (...) {  // no memory for it: the rows stay where they are
     }
@@ -444,10 +446,10 @@ class head_rows {
   buffer<half> sink_keys_, sink_values_;      // [sinks, dim]
   buffer<half> window_keys_, window_values_;  // [window, dim]
   buffer<page_ref> pages_;
-  buffer<std::byte> summaries_;  // [pages, summary_bytes]
-  buffer<int> position_;         // [slots] -1 = dead
-  buffer<float> state_;          // [slots, Columns]
-  buffer<float> bias_;           // [slots]
+  std::conditional_t<has_extremes, page_extremes, no_extremes> extremes_;
+  buffer<int> position_;  // [slots] -1 = dead
+  buffer<float> state_;   // [slots, Columns]
+  buffer<float> bias_;    // [slots]
   int sinks_ = 0, packed_ = 0, dead_ = 0;
 };
 

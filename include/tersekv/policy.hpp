@@ -380,6 +380,8 @@ concept codec = format<typename P::key_format> && format<typename P::value_forma
 ///   void summarize(summary, keys[count, key_dim], count, key_dim, fresh)   adds rows; fresh = forget older ones
 ///   float bound(queries[count, stride], count, stride, summary, key_dim)   largest over the queries; larger = read
 ///   int pages(page_rows)                                           how many pages to read
+/// May tell what bounds are made of, void extremes(summary, key_dim, least, most), so that a CPU finds most of the
+/// pages without their summaries (page_extremes.hpp).
 template <class P>
 concept reader = requires(const P p, std::byte* summary, const float* x, int n) {
   { P::selects } -> std::convertible_to<bool>;

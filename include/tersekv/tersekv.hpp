@@ -54,6 +54,7 @@
 #include <tersekv/merge/weighted_kv.hpp>
 #include <tersekv/newest_queries.hpp>
 #include <tersekv/number.hpp>
+#include <tersekv/page_extremes.hpp>
 #include <tersekv/page_format.hpp>
 #include <tersekv/policy.hpp>
 #include <tersekv/pool.hpp>

@@ -12,7 +12,8 @@
 //           sharing. Pages have 32 rows or a multiple that fits the codec's groups, the paper's 16. Rows that are not
 //           packed (window, sinks, the step's own) are always read, and do not count. Every layer selects; the paper
 //           reads the first two in full. A layer that sees a window only spends its pages on all rows all the same
-// Cost      4 bytes per channel and page, on the CPU once more in one piece per head; per query 2 d products per page
+// Cost      4 bytes per channel and page, on the CPU 2.3 more for all pages of a head together, in 8 bits; per query
+//           2 d products per page
 // Needs     nothing
 // With      steps of one token; longer steps read everything. Minimum and maximum are of the keys as the codec reads
 //           them back, and stay bounds (looser ones) when rows of a page leave. Rows that are not read attract no mass
@@ -90,6 +91,12 @@ struct quest {
       for (int i = 0; i < n_queries; ++i) best = std::max(best, total[i]);
     }
     return best;
+  }
+  /// What bounds are made of; infinite where keys are beyond 16 bit.
+  void extremes(const std::byte* summary, int key_dim, float* least, float* most) const {
+    const half* first = reinterpret_cast<const half*>(summary);
+    widen(first, key_dim, least);
+    widen(first + key_dim, key_dim, most);
   }
   int pages(int page_rows) const { return std::max(1, rows / page_rows + (rows % page_rows != 0)); }
   void check() const {

@@ -282,9 +282,12 @@ class decode_attention {
   row_piece packed_piece(const decode_scratch& w, const rows_type& head, int i) const {
     const int n = i / pieces_of_page, p = w.chosen ? w.choice.pages[static_cast<std::size_t>(n)] : n;
     if constexpr (Core::read_type::selects)  // chosen pages lie anywhere
-      if (w.chosen && i + tile_pieces < w.pieces)
-        prefetch_addresses(head.page(w.choice.pages[static_cast<std::size_t>((i + tile_pieces) / pieces_of_page)]),
-                           core_.format.bytes());
+      if (w.chosen && i + tile_pieces < w.pieces) {
+        const int later = w.choice.pages[static_cast<std::size_t>((i + tile_pieces) / pieces_of_page)];
+        prefetch_addresses(head.page(later), core_.format.bytes());
+        const int* at = head.position().data() + head.sinks() + later * page::rows;
+        for (int t = 0; t < page::rows; t += 16) simd::prefetch(reinterpret_cast<const std::byte*>(at + t));
+      }
     const int first = i % pieces_of_page * piece_rows, row = p * page::rows + first, index = head.sinks() + row;
     return {head.page(p),
             first,
