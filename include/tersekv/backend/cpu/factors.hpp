@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include <tersekv/backend/cpu/simd.hpp>
+#include <tersekv/backend/cpu/lane_joins.hpp>
 #include <tersekv/codec/layout.hpp>
 
 namespace tersekv::detail {
@@ -108,6 +108,12 @@ TERSEKV_INLINE void round_with_sum(const float* x, int n, float inverse, float* 
   }
 }
 
+/// Whether four rows of factors at once are cheaper than one by one.
+template <class P>
+inline constexpr bool writes_four = requires {
+  &P::template write_four<int, int>;
+};
+
 /// Factors of `rows` query rows and up to `quads` quads, a multiple of 8.
 template <class P>
 struct factor_rows {
@@ -138,18 +144,54 @@ struct factor_rows {
   TERSEKV_INLINE typename P::acc write(Number&& number, int first, int rows, int r) const {
     return P::write(number, row(rows, r, first), P::row_bytes(quads), rows);
   }
-};
-/// to[r] = what write() returned for row r, added up.
-template <class P, class Sum, int R>
-TERSEKV_INLINE void sums_of_factors(const Sum (&sum)[R], float* to) {
-  if constexpr (requires { P::sums(sum, to); }) {
-    P::sums(sum, to);
-  } else {
-    simd::f32 lanes[R];
-    each<R>([&](auto r) TERSEKV_INLINED { lanes[r] = P::value(sum[r]); });
-    simd::sums(lanes, to);
+  /// Rows r .. r + 3: number(r, i) times times(r). Lanes that are i modulo 4 of what it returns hold the sum of row
+  /// r + i.
+  template <class Number, class Times>
+  TERSEKV_INLINE typename P::acc write_four(Number&& number, Times&& times, int first, int rows, int r) const {
+    return P::write_four(number, times, row(rows, r, first), P::row_bytes(quads));
   }
-}
+};
+/// Writes R rows of factors, a piece at a time, and adds them up.
+template <class P, int R>
+class written_rows {
+ public:
+  /// 32 numbers of every row, as quads from `first` on: number(r, i) times times(r). Begins: they are the first ones.
+  template <class Begins, class Number, class Times>
+  TERSEKV_INLINE void write(Begins begins, const factor_rows<P>& to, int first, Number&& number, Times&& times) {
+    const auto add = [&](int i, typename P::acc added)
+                         TERSEKV_INLINED { sum_[i] = begins ? added : P::plus(sum_[i], added); };
+    if constexpr (fours) {
+      each<R / 4>([&](auto n) TERSEKV_INLINED {
+        const auto number_of = [&](int r, int i) TERSEKV_INLINED { return number(4 * n + r, i); };
+        const auto times_of = [&](int r) TERSEKV_INLINED { return times(4 * n + r); };
+        add(n, to.write_four(number_of, times_of, first, R, 4 * n));
+      });
+    } else {
+      each<R>([&](auto r) TERSEKV_INLINED {
+        const simd::f32 by = times(r);
+        const auto number_of = [&](int i) TERSEKV_INLINED { return simd::mul(number(r, i), by); };
+        add(r, to.write(number_of, first, R, r));
+      });
+    }
+  }
+  /// The sums of all rows, as unit U of `to`.
+  template <int U, int Units>
+  TERSEKV_INLINE void store(lane_joins<sum_of_lanes, Units, R>& to) const {
+    if constexpr (fours) {
+      each<R / 4>([&](auto i) TERSEKV_INLINED { to.template set<U, i>(P::value(sum_[i])); });
+    } else if constexpr (R % 4 == 0 && requires { P::sums_across(sum_); }) {
+      each<R / 4>([&](auto i) TERSEKV_INLINED { to.template set<U, i>(P::sums_across(sum_ + 4 * i)); });
+    } else {
+      simd::f32 lanes[R];
+      each<R>([&](auto r) TERSEKV_INLINED { lanes[r] = P::value(sum_[r]); });
+      to.template set<U>(lanes);
+    }
+  }
+
+ private:
+  static constexpr bool fours = writes_four<P> && R % 4 == 0;
+  typename P::acc sum_[fours ? R / 4 : R];
+};
 inline constexpr int padded_quads(int depth) { return round_up_to(depth, 32) / 4; }
 inline constexpr std::size_t factor_bytes(int quads, int rows) {
   return std::max(simd::narrow::bytes(quads, rows), simd::wide::bytes(quads, rows));

@@ -344,7 +344,7 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
   template <int R>
   struct folded_query {
     alignas(64) float x[R][folded];
-    extent size[R];
+    float largest[R], length[R];
     float base[R];  // <q, centre>
     float scale[R];
     bool narrow;
@@ -363,28 +363,63 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         each<R>([&](auto r) TERSEKV_INLINED {
           const simd::f32 y = simd::load(q + r * stride + c), z = simd::mul(y, step);
           simd::store(x[r] + c, z);
-          most[r] = simd::max(most[r], simd::magnitude(z));
+          most[r] = simd::larger_size(most[r], z);
           squares[r] = simd::fma(z, z, squares[r]);
           centred[r] = simd::fma(y, centre, centred[r]);
         });
       }
-      float largest[R], square[R];
       simd::largests(most, largest);
-      simd::sums(squares, square);
+      simd::sums(squares, length);
       simd::sums(centred, base);
       narrow = true;
       for (int r = 0; r < R; ++r) {
-        size[r] = {largest[r], std::sqrt(square[r])};
-        narrow = narrow && fits_narrow<Grid>(size[r], n);
+        length[r] = std::sqrt(length[r]);
+        narrow = narrow && fits_narrow<Grid>({largest[r], length[r]}, n);
+      }
+    }
+    /// Whether sums begin with nothing, and base says what centres codes.
+    template <class P>
+    static constexpr bool centres_base = writes_four<P>&& R % 4 == 0;
+    template <class P>
+    TERSEKV_INLINE void round(int quads) {
+      if constexpr (centres_base<P>)
+        round_together<P>(quads);
+      else
+        round_rows<P>(quads);
+    }
+    template <class P>
+    TERSEKV_INLINE void round_together(int quads) {
+      using V = simd::quad;
+      alignas(64) float inverse[R], sum[R];
+      for (int r = 0; r < R; r += V::lanes) {
+        const auto by = rounding<P>::template scales<V>(V::load(largest + r));
+        V::store(scale + r, by);
+        V::store(inverse + r, V::div(V::set(1), by));
+      }
+      settle(inverse);
+      written_rows<P, R> rows;
+      const auto times = [&](int r) TERSEKV_INLINED { return simd::set(inverse[r]); };
+      const auto write = [&](auto begins, int q) TERSEKV_INLINED {
+        const auto number = [&](int r, int i) TERSEKV_INLINED { return simd::load(x[r] + 4 * q + i * simd::lanes); };
+        rows.write(begins, {factors, folded / 4}, q, number, times);
+      };
+      write(std::true_type{}, 0);
+      for (int q = 8; q < quads; q += 8) write(std::false_type{}, q);
+      lane_joins<sum_of_lanes, 1, R> sums(sum);
+      rows.template store<0>(sums);
+      for (int r = 0; r < R; r += V::lanes) {
+        const auto centre = V::mul(V::load(sum + r), V::set(static_cast<float>(middle<Grid>())));
+        V::store(base + r, V::sub(V::load(base + r), V::mul(centre, V::load(scale + r))));
       }
     }
     template <class P>
-    TERSEKV_INLINE void round(int quads) {
+    TERSEKV_INLINE void round_rows(int quads) {
       for (int r = 0; r < R; ++r) {
-        float largest = size[r].largest;
+        float most = largest[r];
         if constexpr (places<Grid, P, 1>() > 1)
-          largest = largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>(size[r], codes_of_sum<Grid, P>(true).largest);
-        const rounding<P> by(largest);
+          most = largest_for_sums<P, places<Grid, P, 1>(), chunk<P>>({most, length[r]},
+                                                                     codes_of_sum<Grid, P>(true).largest);
+        const rounding<P> by(most);
         scale[r] = by.scale;
         for (int first = 0, i = r; first < quads; first += chunk<P>, i += R)
           start[i] = P::centred(factor_rows<P>{factors, folded / 4}.round(
@@ -405,7 +440,12 @@ requires(Span % piece_rows == 0) struct key_kernel<channel_format<Grid, Span, Re
         sum[l][r] = simd::set(q.base[r]);
         if (quad > 0) sum[l][r] = simd::add(sum[l][r], simd::load(s + r * soft_rows + t + l * W));
       });
-      from_words start{q.start};
+      auto start = [&] {
+        if constexpr (folded_query<R>::template centres_base<P>)
+          return from_nothing{};
+        else
+          return from_words{q.start};
+      }();
       const factor_rows<P> factors{const_cast<std::byte*>(q.factors), folded / 4};
       add_chunks<Grid, P, chunk<P>, known_chunk(chunk<P>)>(sum, lanes, depth, quad, quad + quads, factors, 0, start,
                                                            [&](auto, auto r)

@@ -3,6 +3,10 @@
 //
 //   lanes                    32-bit lanes of a vector
 //   f32                      `lanes` floats: load, load_part (n of them, zeros behind), store, arithmetic, exp2
+//     sums_across            and largests_across: lane r of every quad of lanes, of this quad of x[r], r < 4
+//     quads                  quad i: of all quads of x[i]
+//     repeat<R>              lane i: of all lanes that are i modulo R, 4 or more
+//   quad                     likewise for four lanes, or one: where there are too few numbers for more
 //   raw                      4 * lanes bytes of a unit of codes (codec/layout.hpp): field, join, lookup
 //   narrow, wide             sums of codes times factors: acc += four products in every lane. Factors are small
 //                            integers (narrow 8 bits, wide 16), written once for all lanes

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <tersekv/backend/cpu/isa.hpp>
+#include <tersekv/backend/cpu/simd_sse.hpp>
 #include <tersekv/number.hpp>
 
 namespace tersekv::detail {
@@ -23,6 +23,7 @@ struct simd {
   static constexpr int written_out = 32;             // quads whose products stand in a row without a loop
   static constexpr int streams = 1;                  // pieces whose lines are asked for in turn
   using f32 = __m256;
+  using quad = four_lanes;
   using raw = __m256i;
 
   // --------------------------------------------------------------------------------------------------------- numbers
@@ -55,15 +56,13 @@ struct simd {
   static TERSEKV_INLINE f32 min(f32 a, f32 b) { return _mm256_min_ps(a, b); }
   static TERSEKV_INLINE f32 round(f32 x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static TERSEKV_INLINE f32 magnitude(f32 x) { return _mm256_andnot_ps(set(-0.0f), x); }
+  static TERSEKV_INLINE f32 larger_size(f32 a, f32 b) { return max(magnitude(a), magnitude(b)); }
   static TERSEKV_INLINE float sum(f32 x) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
-  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) {
-    const f32 s = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
-    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
-  }
+  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) { store_quad(to, repeat<4>(sums_across(x), add)); }
   static TERSEKV_INLINE void sums(const f32 (&x)[2], float* to) {
     const f32 h = _mm256_hadd_ps(x[0], x[1]);
     const __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -75,11 +74,25 @@ struct simd {
     sums({x[4], x[5], x[6], x[7]}, to + 4);
   }
   static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) {
+    store_quad(to, repeat<4>(largests_across(x), max));
+  }
+  static TERSEKV_INLINE f32 sums_across(const f32* x) {
+    return _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+  }
+  static TERSEKV_INLINE f32 largests_across(const f32* x) {
     const f32 a = max(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));  // 0 1 0 1
     const f32 b = max(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));  // 2 3 2 3
-    const f32 s = max(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));    // 0 1 2 3
-    _mm_storeu_ps(to, _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
+    return max(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));           // 0 1 2 3
   }
+  template <class Join>
+  static TERSEKV_INLINE f32 quads(const f32* x, Join&& f) {
+    return f(_mm256_permute2f128_ps(x[0], x[1], 0x20), _mm256_permute2f128_ps(x[0], x[1], 0x31));
+  }
+  template <int R, class Join>
+  static TERSEKV_INLINE f32 repeat(f32 x, Join&& f) {
+    return R <= 4 ? f(x, _mm256_permute2f128_ps(x, x, 1)) : x;
+  }
+  static TERSEKV_INLINE void store_quad(float* p, f32 x) { _mm_storeu_ps(p, _mm256_castps256_ps128(x)); }
   template <int N>
   static TERSEKV_INLINE void largests(const f32 (&x)[N], float* to) {
     for (int i = 0; i < N; ++i) to[i] = largest(x[i]);
@@ -214,10 +227,9 @@ struct simd {
       return {{static_cast<int>(low | static_cast<std::uint32_t>(high) << 16), 0}};
     }
     /// Of up to 128 numbers each.
-    static TERSEKV_INLINE void sums(const acc (&x)[4], float* to) {
+    static TERSEKV_INLINE f32 sums_across(const acc* x) {
       const __m256i pairs = _mm256_hadd_epi16(_mm256_hadd_epi16(x[0], x[1]), _mm256_hadd_epi16(x[2], x[3]));
-      const __m256i s = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-      _mm_storeu_ps(to, _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1))));
+      return _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     static TERSEKV_INLINE acc plus(acc a, acc b) { return add16(a, b); }
     static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <tersekv/backend/cpu/isa.hpp>
+#include <tersekv/backend/cpu/simd_sse.hpp>
 #include <tersekv/number.hpp>
 
 namespace tersekv::detail {
@@ -22,6 +22,7 @@ struct simd {
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   static constexpr int streams = 4;                  // pieces whose lines are asked for in turn
   using f32 = __m512;
+  using quad = four_lanes;
   using raw = __m512i;
 
   // --------------------------------------------------------------------------------------------------------- numbers
@@ -57,14 +58,11 @@ struct simd {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
   static TERSEKV_INLINE f32 magnitude(f32 x) { return _mm512_abs_ps(x); }
+  /// The larger one of sizes.
+  static TERSEKV_INLINE f32 larger_size(f32 a, f32 b) { return _mm512_range_ps(a, b, 0b1011); }
   static TERSEKV_INLINE float sum(f32 x) { return _mm512_reduce_add_ps(x); }
   /// to[i] = sum of x[i].
-  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) {
-    __m256 h[4];
-    for (int i = 0; i < 4; ++i) h[i] = _mm256_add_ps(_mm512_castps512_ps256(x[i]), _mm512_extractf32x8_ps(x[i], 1));
-    const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(h[0], h[1]), _mm256_hadd_ps(h[2], h[3]));
-    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
-  }
+  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) { store_quad(to, repeat<4>(sums_across(x), add)); }
   template <int N>
   static TERSEKV_INLINE void sums(const f32 (&x)[N], float* to) {
     for (int i = 0; i < N; ++i) to[i] = sum(x[i]);
@@ -74,16 +72,25 @@ struct simd {
     for (int i = 0; i < N; ++i) to[i] = largest(x[i]);
   }
   static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) {
-    __m128 h[4];
-    for (int i = 0; i < 4; ++i) {
-      const __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x[i]), _mm512_extractf32x8_ps(x[i], 1));
-      h[i] = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-    }
-    const __m128 a = _mm_max_ps(_mm_unpacklo_ps(h[0], h[1]), _mm_unpackhi_ps(h[0], h[1]));  // 0 1 0 1
-    const __m128 b = _mm_max_ps(_mm_unpacklo_ps(h[2], h[3]), _mm_unpackhi_ps(h[2], h[3]));
-    _mm_storeu_ps(to, _mm_max_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a)));
+    store_quad(to, repeat<4>(largests_across(x), max));
   }
   static TERSEKV_INLINE float largest(f32 x) { return _mm512_reduce_max_ps(x); }
+  static TERSEKV_INLINE f32 sums_across(const f32* x) { return across(x, add); }
+  static TERSEKV_INLINE f32 largests_across(const f32* x) { return across(x, max); }
+  template <class Join>
+  static TERSEKV_INLINE f32 quads(const f32* x, Join&& f) {
+    const auto half = [&](f32 y, f32 z) TERSEKV_INLINED {
+      return f(_mm512_shuffle_f32x4(y, z, 0x88), _mm512_shuffle_f32x4(y, z, 0xdd));
+    };
+    return half(half(x[0], x[1]), half(x[2], x[3]));
+  }
+  template <int R, class Join>
+  static TERSEKV_INLINE f32 repeat(f32 x, Join&& f) {
+    if constexpr (R <= 8) x = f(x, _mm512_shuffle_f32x4(x, x, 0x4e));
+    if constexpr (R <= 4) x = f(x, _mm512_shuffle_f32x4(x, x, 0xb1));
+    return x;
+  }
+  static TERSEKV_INLINE void store_quad(float* p, f32 x) { _mm_storeu_ps(p, _mm512_castps512_ps128(x)); }
   /// x where the bit of the lane is set, otherwise y.
   static TERSEKV_INLINE f32 select(std::uint32_t bits, f32 x, f32 y) {
     return _mm512_mask_blend_ps(static_cast<__mmask16>(bits), y, x);
@@ -153,6 +160,32 @@ struct simd {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * lanes), _mm512_cvtepi32_epi8(n));
       });
       return sum;
+    }
+    /// Four rows at once, `row` bytes apart: number(r, i) times times(r). The lanes r modulo 4 of what it returns hold
+    /// the sum of row r.
+    template <class Number, class Times>
+    static TERSEKV_INLINE acc write_four(Number&& number, Times&& times, std::byte* to, int row) {
+      const __m512i low_bytes = _mm512_set1_epi32(0x0c080400);
+      acc sum[2];
+      each<2>([&](auto two) TERSEKV_INLINED {
+        raw x;
+        each<4>([&](auto n) TERSEKV_INLINED {
+          constexpr int r = 2 * two + n / 2;
+          // what is added leaves an integer in the lowest bits
+          const raw y = _mm512_castps_si512(fma(number(r, n % 2), times(r), set(12582912.0f)));
+          if constexpr (n == 0)
+            x = _mm512_shuffle_epi8(y, low_bytes);
+          else
+            x = _mm512_mask_shuffle_epi8(x, 0x000f000f000f000full << (4 * n), y, low_bytes);
+        });
+        sum[two] = dot(none(), _mm512_set1_epi8(1), x);
+        x = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * two * row), _mm512_castsi512_si256(x));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (2 * two + 1) * row), _mm512_extracti64x4_epi64(x, 1));
+      });
+      const f32 a = _mm512_castsi512_ps(sum[0]), b = _mm512_castsi512_ps(sum[1]);
+      return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)),
+                              _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd)));
     }
     static TERSEKV_INLINE start_words added(acc sum) { return {{_mm512_reduce_add_epi32(sum), 0}}; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
@@ -237,6 +270,12 @@ struct simd {
   };
 
  private:
+  template <class Join>
+  static TERSEKV_INLINE f32 across(const f32* x, Join&& f) {
+    const f32 a = f(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));  // 0 1 0 1
+    const f32 b = f(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));  // 2 3 2 3
+    return f(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));           // 0 1 2 3
+  }
   static TERSEKV_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 

@@ -22,6 +22,7 @@ struct simd {
   static constexpr int written_out = 8;              // quads whose products stand in a row without a loop
   static constexpr int streams = 1;                  // pieces whose lines are asked for in turn
   using f32 = float32x4_t;
+  using quad = single;
   using raw = uint8x16_t;
 
   // --------------------------------------------------------------------------------------------------------- numbers
@@ -51,10 +52,9 @@ struct simd {
   static TERSEKV_INLINE f32 min(f32 a, f32 b) { return vminq_f32(a, b); }
   static TERSEKV_INLINE f32 round(f32 x) { return vrndnq_f32(x); }
   static TERSEKV_INLINE f32 magnitude(f32 x) { return vabsq_f32(x); }
+  static TERSEKV_INLINE f32 larger_size(f32 a, f32 b) { return max(magnitude(a), magnitude(b)); }
   static TERSEKV_INLINE float sum(f32 x) { return vaddvq_f32(x); }
-  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) {
-    vst1q_f32(to, vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])));
-  }
+  static TERSEKV_INLINE void sums(const f32 (&x)[4], float* to) { store(to, sums_across(x)); }
   template <int N>
   static TERSEKV_INLINE void sums(const f32 (&x)[N], float* to) {
     for (int i = 0; i < N; ++i) to[i] = sum(x[i]);
@@ -63,7 +63,23 @@ struct simd {
   static TERSEKV_INLINE void largests(const f32 (&x)[N], float* to) {
     for (int i = 0; i < N; ++i) to[i] = largest(x[i]);
   }
+  static TERSEKV_INLINE void largests(const f32 (&x)[4], float* to) { store(to, largests_across(x)); }
   static TERSEKV_INLINE float largest(f32 x) { return vmaxvq_f32(x); }
+  static TERSEKV_INLINE f32 sums_across(const f32* x) {
+    return vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3]));
+  }
+  static TERSEKV_INLINE f32 largests_across(const f32* x) {
+    return vpmaxq_f32(vpmaxq_f32(x[0], x[1]), vpmaxq_f32(x[2], x[3]));
+  }
+  template <class Join>
+  static TERSEKV_INLINE f32 quads(const f32* x, Join&&) {
+    return x[0];
+  }
+  template <int R, class Join>
+  static TERSEKV_INLINE f32 repeat(f32 x, Join&&) {
+    return x;
+  }
+  static TERSEKV_INLINE void store_quad(float* p, f32 x) { store(p, x); }
   static TERSEKV_INLINE f32 select(std::uint32_t bits, f32 x, f32 y) {
     const std::uint32_t bit[lanes] = {1, 2, 4, 8};
     return vbslq_f32(vtstq_u32(vdupq_n_u32(bits), vld1q_u32(bit)), x, y);

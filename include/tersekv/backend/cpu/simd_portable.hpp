@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vector operations of simd.hpp in plain C++: 8 lanes, loops that compilers turn into whatever they may use.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +21,7 @@ struct simd {
   static constexpr int pass_sizes[] = {4, 1};
   static constexpr int written_out = 1;  // quads whose products stand in a row without a loop
   static constexpr int streams = 1;      // pieces whose lines are asked for in turn
+  using quad = single;
   struct f32 {
     float x[lanes];
   };
@@ -76,6 +78,7 @@ struct simd {
   static TERSEKV_INLINE f32 magnitude(f32 x) {
     return each([&](int i) { return x.x[i] < 0 ? -x.x[i] : x.x[i]; });
   }
+  static TERSEKV_INLINE f32 larger_size(f32 a, f32 b) { return max(magnitude(a), magnitude(b)); }
   static TERSEKV_INLINE float sum(f32 x) {
     return ((x.x[0] + x.x[4]) + (x.x[2] + x.x[6])) + ((x.x[1] + x.x[5]) + (x.x[3] + x.x[7]));
   }
@@ -92,6 +95,27 @@ struct simd {
     for (int i = 1; i < lanes; ++i) m = x.x[i] > m ? x.x[i] : m;
     return m;
   }
+  static TERSEKV_INLINE f32 sums_across(const f32* x) {
+    return each([&](int i) {
+      const float* quad = x[i % 4].x + i / 4 * 4;
+      return (quad[0] + quad[1]) + (quad[2] + quad[3]);
+    });
+  }
+  static TERSEKV_INLINE f32 largests_across(const f32* x) {
+    return each([&](int i) {
+      const float* quad = x[i % 4].x + i / 4 * 4;
+      return *std::max_element(quad, quad + 4);
+    });
+  }
+  template <class Join>
+  static TERSEKV_INLINE f32 quads(const f32* x, Join&& f) {
+    return each([&](int i) { return f(x[i / 4].x[i % 4], x[i / 4].x[i % 4 + 4]); });
+  }
+  template <int R, class Join>
+  static TERSEKV_INLINE f32 repeat(f32 x, Join&& f) {
+    return R <= 4 ? each([&](int i) { return f(x.x[i % 4], x.x[i % 4 + 4]); }) : x;
+  }
+  static TERSEKV_INLINE void store_quad(float* p, f32 x) { std::memcpy(p, x.x, 4 * sizeof(float)); }
   static TERSEKV_INLINE f32 select(std::uint32_t bits, f32 x, f32 y) {
     return each([&](int i) { return (bits >> i & 1u) != 0 ? x.x[i] : y.x[i]; });
   }

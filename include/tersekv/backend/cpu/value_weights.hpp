@@ -8,6 +8,7 @@
 //     weights<P, R, Pieces>          the same times steps of a group, as integers for products P
 #pragma once
 #include <tersekv/backend/cpu/key_kernel.hpp>
+#include <tersekv/backend/cpu/lane_joins.hpp>
 
 namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
@@ -130,25 +131,13 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
   static constexpr int values = group_rows<Pieces>::units* R;
   /// Their operations.
   template <int Values>
-  using value_ops = std::conditional_t<Values % W == 0, simd, single>;
+  using value_ops = std::conditional_t<Values % W == 0, simd, std::conditional_t<Values % 4 == 0, simd::quad, single>>;
   /// to = f(index of the first) for all vectors of values.
   template <int Values, class F>
   static TERSEKV_INLINE void set_values(float (&to)[Values], F&& f) {
     using V = value_ops<Values>;
     each<Values / V::lanes>([&](auto i) TERSEKV_INLINED { V::store(to + i * V::lanes, f(i * V::lanes)); });
   }
-  /// Joins vectors of values with each other, so that those of fewer units are left: their number.
-  template <int R, int Values, class Join>
-  static TERSEKV_INLINE int fold_units(float (&x)[Values], Join&& join) {
-    if constexpr (W % R == 0 && Values > W && Values % W == 0) {
-      simd::f32 all = simd::load(x);
-      each<Values / W - 1>([&](auto i) TERSEKV_INLINED { all = join(all, simd::load(x + (i + 1) * W)); });
-      simd::store(x, all);
-      return W / R;
-    }
-    return Values / R;
-  }
-
   /// Weights of some pieces.
   template <int R, int Pieces>
   struct row_weights {
@@ -159,6 +148,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
 
     TERSEKV_INLINE row_weights(const group_rows<Pieces>& v, const float* p, const float* sum) : p(p), sum(sum) {
       alignas(64) float all[values<R, Pieces>];
+      lane_joins<sum_of_lanes, units, R> shares(share);
       each<units>([&](auto u) TERSEKV_INLINED {
         simd::f32 all[R];
         v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
@@ -167,8 +157,9 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             all[r] = first && k == 0 ? x : simd::add(all[r], x);
           });
         });
-        simd::sums(all, share + u * R);
+        shares.template set<u>(all);
       });
+      shares.finish();
       for (int u = 0; u < units; ++u) std::copy_n(sum, R, all + u * R);
       using V = value_ops<values<R, Pieces>>;
       set_values(share, [&](int i) TERSEKV_INLINED {
@@ -210,6 +201,8 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     /// The largest product of every unit; centres times weights.
     TERSEKV_INLINE void find_scales(const rows& v, const row_weights<R, Pieces>& x, float (&middles)[R]) {
       simd::f32 centres[R];
+      lane_joins<largest_of_lanes, units, R> largests(scale);
+      lane_joins<sum_of_lanes, units, R> lengths(sizes);
       each<units>([&](auto u) TERSEKV_INLINED {
         const float* p = fresh(x.p);
         simd::f32 most[R], all[R];
@@ -232,32 +225,34 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             }
           });
         });
-        simd::largests(most, scale + u * R);
-        if constexpr (signed_steps<Grid>) simd::sums(all, sizes + u * R);
+        largests.template set<u>(most);
+        if constexpr (signed_steps<Grid>) lengths.template set<u>(all);
       });
+      largests.finish();
+      if constexpr (signed_steps<Grid>) lengths.finish();
       set_values(scale, [&](int i) TERSEKV_INLINED { return rounding<P>::template scales<V>(V::load(scale + i)); });
       set_values(inverse, [&](int i) TERSEKV_INLINED { return V::div(V::set(1), V::load(scale + i)); });
-      if constexpr (units > 1) settle(inverse);
+      if constexpr (V::lanes > 1) settle(inverse);
       if constexpr (Grid::numbers > 1) simd::sums(centres, middles);
     }
     TERSEKV_INLINE void round(const rows& v, const row_weights<R, Pieces>& x) {
       const float* p = x.p;  // read once: what is written as bytes might change it
+      lane_joins<sum_of_lanes, units, R> integers(integer);
       each<units>([&](auto u) TERSEKV_INLINED {
-        typename P::acc sum[R];
+        written_rows<P, R> rows;
         v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
           simd::f32 step[vectors];
           each<vectors>([&](auto k) TERSEKV_INLINED { step[k] = simd::load(v.step[i] + k * W); });
-          each<R>([&](auto r) TERSEKV_INLINED {
-            const simd::f32 times = simd::set(inverse[u * R + r]);
-            const auto number = [&](auto k) TERSEKV_INLINED {
-              return simd::mul(simd::mul(simd::load(p + r * soft_rows + i * piece_rows + k * W), step[k]), times);
-            };
-            const typename P::acc added = factors().write(number, i * piece_quads, R, r);
-            sum[r] = first ? added : P::plus(sum[r], added);
-          });
+          rows.write(
+              first, factors(), i * piece_quads,
+              [&](int r, int k) TERSEKV_INLINED {
+                return simd::mul(simd::load(p + r * soft_rows + i * piece_rows + k * W), step[k]);
+              },
+              [&](int r) TERSEKV_INLINED { return simd::set(inverse[u * R + r]); });
         });
-        sums_of_factors<P>(sum, integer + u * R);
+        rows.template store<u>(integers);
       });
+      integers.finish();
     }
     /// Whether 7 bits are precise enough: they lose small weights beside a large one, and make noise. Both are held
     /// against all that was added up so far. docs/kernels.md
@@ -271,6 +266,7 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     }
     TERSEKV_APART bool measures_precise(const rows& v, const row_weights<R, Pieces>& x) const {
       alignas(64) float total[values<R, Pieces>];  // of products, or of rounded sizes
+      lane_joins<sum_of_lanes, units, R> totals(total);
       each<units>([&](auto u) TERSEKV_INLINED {
         simd::f32 all[R];
         v.template each_piece<u>([&](auto first, auto i) TERSEKV_INLINED {
@@ -284,8 +280,9 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
             });
           });
         });
-        simd::sums(all, total + u * R);
+        totals.template set<u>(all);
       });
+      totals.finish();
       const float* exact = signed_steps<Grid> ? sizes : total;
       const float* rounded = signed_steps<Grid> ? total : integer;
       return !shows(
@@ -308,36 +305,31 @@ struct value_weights<grouped_format<Grid, Group, Reopen, layout::channel_quads>>
     }
     /// Scales of units as parts of one.
     TERSEKV_INLINE void join_units(const float (&middles)[R], float* left_out) {
-      const auto sum = [](simd::f32 x, simd::f32 y) TERSEKV_INLINED { return simd::add(x, y); };
-      const auto largest = [](simd::f32 x, simd::f32 y) TERSEKV_INLINED { return simd::max(x, y); };
+      constexpr float largest_part = [] {
+        if constexpr (units > 1) return static_cast<float>(P::largest_part(units));
+        return 1.0f;
+      }();
       alignas(64) float sums[values<R, Pieces>], most[values<R, Pieces>];
       set_values(sums, [&](int i) TERSEKV_INLINED { return V::mul(V::load(scale + i), V::load(integer + i)); });
       set_values(most, [&](int i) TERSEKV_INLINED { return V::load(scale + i); });
-      const int rest = fold_units<R>(sums, sum);
-      fold_units<R>(most, largest);
+      join_rows<sum_of_lanes, units, R>(sums);
+      join_rows<largest_of_lanes, units, R>(most);
       if constexpr (units > 1) {
+        alignas(64) float parts[values<R, Pieces>];
+        set_values(parts, [&](int i) TERSEKV_INLINED {
+          return V::div(V::mul(V::load(scale + i), V::set(largest_part)), V::load(most + i));
+        });
+        P::store_parts(parts, part);
+      }
+      if constexpr (V::lanes > 1) {
         settle(sums);
         settle(most);
       }
       for (int r = 0; r < R; ++r) {
-        for (int u = 1; u < rest; ++u) {
-          sums[r] += sums[u * R + r];
-          most[r] = std::max(most[r], most[u * R + r]);
-        }
         left_out[r] += middles[r] - (mean_code - simd::origin) * sums[r];
         if constexpr (Pieces > 0) simd::store(constant[r], simd::set(left_out[r]));
+        simd::store(by[r], simd::set(most[r] * (1.0f / largest_part)));
       }
-      if constexpr (units > 1) {
-        constexpr auto whole = static_cast<float>(P::largest_part(units));
-        alignas(64) float parts[values<R, Pieces>];
-        for (int u = 0; u < units; ++u) std::copy_n(most, R, parts + u * R);
-        set_values(parts, [&](int i) TERSEKV_INLINED {
-          return V::div(V::mul(V::load(scale + i), V::set(whole)), V::load(parts + i));
-        });
-        P::store_parts(parts, part);
-        for (int r = 0; r < R; ++r) most[r] *= 1.0f / whole;
-      }
-      for (int r = 0; r < R; ++r) simd::store(by[r], simd::set(most[r]));
     }
   };
 };
