@@ -136,6 +136,7 @@ TEST_CASE("rows of factors are written together, with their sums", "[backend]") 
     writes_rows<simd::narrow, 1>(random, pieces), writes_rows<simd::narrow, 2>(random, pieces);
     writes_rows<simd::narrow, 4>(random, pieces), writes_rows<simd::narrow, 8>(random, pieces);
     writes_rows<simd::wide, 1>(random, pieces), writes_rows<simd::wide, 4>(random, pieces);
+    writes_rows<simd::wide, 8>(random, pieces);
   }
 }
 

@@ -5,11 +5,11 @@
 // States of disjoint rows merge in any number of parts; whoever splits by row index gets the same bits for any number
 // of threads. Rows are taken a tile (4 pieces of 32 rows) at a time: scores, running softmax, outputs.
 //
-// Read before: key_kernel.hpp, value_kernel.hpp.
+// Read before: key_kernel.hpp, value_kernel.hpp, pages_ahead.hpp.
 #pragma once
 #include <limits>
 
-#include <tersekv/backend/cpu/value_kernel.hpp>
+#include <tersekv/backend/cpu/pages_ahead.hpp>
 #include <tersekv/detail/function_ref.hpp>
 
 namespace tersekv::detail {
@@ -209,11 +209,6 @@ TERSEKV_INLINE void soften_tile(const tile_scores<R>& scores, const row_piece* p
 /// format, not once per recipe.
 using piece_source = function_ref<void(int first, int count, row_piece* to)>;
 
-template <class Format>
-inline constexpr bool holds_numbers = false;
-template <class T>
-inline constexpr bool holds_numbers<dense_format<T>> = true;
-
 /// Whether a kernel of its own reads codes of up to 4 bits: it may err by an eighth of what they do.
 template <class Kernel, class Format>
 constexpr bool reads_few_bits() {
@@ -226,10 +221,6 @@ constexpr bool reads_few_bits() {
   else
     return false;
 }
-
-/// Whether what is asked for while the kernel reads codes is the next tile as a whole.
-template <class Kernel>
-inline constexpr bool asks_for_tiles = Kernel::reads_codes&& std::is_same_v<code_lines, tile_lines>;
 
 /// Weights of a tile's rows become relative to the state's maximum.
 template <int R>
@@ -250,9 +241,6 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
                    const sight* see, const partial_state& state, const weight_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
-  constexpr bool key_codes = asks_for_tiles<keys>, value_codes = asks_for_tiles<values>;
-  constexpr bool large_keys = holds_numbers<typename Page::key_format> && Page::rows == piece_rows;
-  constexpr bool large_values = holds_numbers<typename Page::value_format> && Page::rows == piece_rows;
   constexpr bool coarse =
       reads_few_bits<keys, typename Page::key_format>() || reads_few_bits<values, typename Page::value_format>();
   using powers = std::conditional_t<coarse, exp2_coarse, exp2_precise>;
@@ -268,11 +256,8 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
   const auto count_from = [&](int i) { return std::clamp(last - i, 0, tile_pieces); };
   name_pieces(first, count_from(first), piece);
-  const std::size_t key_bytes = page.keys.bytes(Page::rows, page.key_dim);
-  const std::size_t value_bytes = page.values.bytes(Page::rows, page.value_dim);
-  for (int k = 0; k < count_from(first); ++k)
-    if (piece[k].first == 0) prefetch_all(piece[k].tile, key_bytes);
-  tile_ahead ahead;
+  pages_ahead<Page, row_piece> ahead(page);
+  ahead.ask_first(piece, count_from(first));
   for (int i = first, number = 0; i < last;) {  // the first tiles together, the others one by one
     const bool alone = together == 1 || number > 0;
     int count = 0;
@@ -281,39 +266,17 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       tile& t = tiles[at];
       const weight_record to = record.from(number++);
       t.scores = {to, own[at]};
-      const int n = t.count = std::min(tile_pieces, last - i);
-      const int later = count_from(i + tile_pieces);
+      const int n = t.count = std::min(tile_pieces, last - i), later = count_from(i + tile_pieces);
       name_pieces(i + tile_pieces, later, next);
-      // of numbers, as many pieces as are asked for in turn are enough
-      const auto bytes_ahead = [&](int k, bool large) {
-        const int to = large ? k + simd::streams : k + tile_pieces;
-        if (i + to >= last) return std::ptrdiff_t{0};
-        return (to < tile_pieces ? piece[to] : next[to - tile_pieces]).tile - piece[k].tile;
-      };
-      for (int k = 0; k < n; ++k) t.where[k] = {piece[k].tile, piece[k].first, bytes_ahead(k, large_keys)};
-      if constexpr (large_keys)
-        for (int k = 0, far = i + 2 * tile_pieces; k < n && far + k < last; ++k) {
-          row_piece one;
-          name_pieces(far + k, 1, &one);
-          prefetch_addresses(one.tile, page.bytes());
-        }
-      if constexpr (key_codes) {
-        const bool whole = alone && value_codes;
-        ahead.begin<Page::rows>(next, later, whole ? page.value_offset() + value_bytes : key_bytes);
-        ahead.spread(whole ? ahead.left() * 3 / 8 : ahead.left(), n * keys::piece_lines(page.key_dim));
-      }
-      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim, &ahead}, query, t.scores.s);
-      if constexpr (key_codes)
-        if (!alone || !value_codes) ahead.finish();
+      ahead.name_keys(t.where, piece, n, next, last - i);
+      ahead.ask_addresses(name_pieces, i + 2 * tile_pieces, std::min(i + 2 * tile_pieces + n, last));
+      ahead.begin_keys(alone, n, next, later);
+      keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim, ahead.lines()}, query, t.scores.s);
+      ahead.finish_keys(alone);
       soften_tile<powers, R>(t.scores, piece, n, see, all, state);
       to.name_rows(piece, n);
-      for (int k = 0; k < n; ++k) {
-        t.where[k].tile = page.values_of(piece[k].tile);
-        if constexpr (large_keys != large_values) t.where[k].ahead = bytes_ahead(k, large_values);
-      }
-      if (i == first)
-        for (int k = 0; k < n; ++k)
-          if (piece[k].first == 0) prefetch_all(t.where[k].tile, value_bytes);
+      ahead.name_values(t.where, piece, n, next, last - i);
+      if (i == first) ahead.ask_first_values(piece, n);
       std::swap(piece, next);
       i += tile_pieces;
     } while (number < together && i < last);
@@ -321,18 +284,11 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       if constexpr (together > 1)
         if (count > 1 && !std::equal(state.maximum, state.maximum + R, t->scores.maximum))
           rescale(t->scores, t->count * piece_rows, state.maximum);
-      if constexpr (value_codes) {
-        if (!alone || !key_codes) {
-          if (t + 1 < end)
-            ahead.begin<Page::rows>(t[1].where, t[1].count, value_bytes);
-          else
-            ahead.begin<Page::rows>(piece, count_from(i), value_bytes, page.value_offset());
-        }
-        ahead.spread(ahead.left(), t->count * values::piece_lines(page.value_dim));
-      }
-      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim, &ahead}, t->scores.s,
+      const bool mixed = t + 1 < end;
+      ahead.begin_values(alone, t->count, mixed ? t[1].where : nullptr, piece, mixed ? t[1].count : count_from(i));
+      values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim, ahead.lines()}, t->scores.s,
                               state.sum, state.out, state.stride);
-      if constexpr (value_codes) ahead.finish();
+      ahead.finish_values();
     }
   }
 }

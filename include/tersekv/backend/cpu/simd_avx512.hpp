@@ -165,27 +165,16 @@ struct simd {
     /// the sum of row r.
     template <class Number, class Times>
     static TERSEKV_INLINE acc write_four(Number&& number, Times&& times, std::byte* to, int row) {
-      const __m512i low_bytes = _mm512_set1_epi32(0x0c080400);
       acc sum[2];
       each<2>([&](auto two) TERSEKV_INLINED {
-        raw x;
+        byte_gatherer<0> factors;
         each<4>([&](auto n) TERSEKV_INLINED {
           constexpr int r = 2 * two + n / 2;
-          // what is added leaves an integer in the lowest bits
-          const raw y = _mm512_castps_si512(fma(number(r, n % 2), times(r), set(12582912.0f)));
-          if constexpr (n == 0)
-            x = _mm512_shuffle_epi8(y, low_bytes);
-          else
-            x = _mm512_mask_shuffle_epi8(x, 0x000f000f000f000full << (4 * n), y, low_bytes);
+          factors.template take<n>(integer_in(number(r, n % 2), times(r), 0));
         });
-        sum[two] = dot(none(), _mm512_set1_epi8(1), x);
-        x = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 2 * two * row), _mm512_castsi512_si256(x));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (2 * two + 1) * row), _mm512_extracti64x4_epi64(x, 1));
+        sum[two] = factors.store(to + 2 * two * row, row);
       });
-      const f32 a = _mm512_castsi512_ps(sum[0]), b = _mm512_castsi512_ps(sum[1]);
-      return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)),
-                              _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd)));
+      return sums_of_two(sum[0], sum[1]);
     }
     static TERSEKV_INLINE start_words added(acc sum) { return {{_mm512_reduce_add_epi32(sum), 0}}; }
     static TERSEKV_INLINE start_words centred(const start_words& sum, int offset) {
@@ -243,6 +232,23 @@ struct simd {
       });
       return sum;
     }
+    template <class Number, class Times>
+    static TERSEKV_INLINE acc write_four(Number&& number, Times&& times, std::byte* to, int row) {
+      acc sum[2];
+      each<2>([&](auto two) TERSEKV_INLINED {
+        byte_gatherer<0> low;
+        byte_gatherer<1> high;
+        each<4>([&](auto n) TERSEKV_INLINED {
+          constexpr int r = 2 * two + n / 2;
+          const raw y = integer_in(number(r, n % 2), times(r), 128);  // so that low parts have signs, too
+          low.template take<n>(y);
+          high.template take<n>(y);
+        });
+        low.x = _mm512_xor_si512(low.x, _mm512_set1_epi8(-128));
+        sum[two] = {high.store(to + 2 * two * row, row), low.store(to + 2 * two * row + row / 2, row)};
+      });
+      return {sums_of_two(sum[0].high, sum[1].high), sums_of_two(sum[0].low, sum[1].low)};
+    }
     static TERSEKV_INLINE start_words added(acc sum) {
       return {{_mm512_reduce_add_epi32(sum.high), _mm512_reduce_add_epi32(sum.low)}};
     }
@@ -275,6 +281,37 @@ struct simd {
     const f32 a = f(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));  // 0 1 0 1
     const f32 b = f(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));  // 2 3 2 3
     return f(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));           // 0 1 2 3
+  }
+  /// The lowest 16 bits: x times `times`, rounded, plus an integer.
+  static TERSEKV_INLINE raw integer_in(f32 x, f32 times, int plus) {
+    return _mm512_castps_si512(fma(x, times, set(12582912.0f + static_cast<float>(plus))));
+  }
+  /// Byte `Byte` of 16 integers each of four vectors: of two rows.
+  template <int Byte>
+  struct byte_gatherer {
+    raw x;  // quad q of lanes: the quads q of all four
+    template <int N>
+    TERSEKV_INLINE void take(raw integers) {
+      const raw bytes = _mm512_set1_epi32(0x0c080400 + 0x01010101 * Byte);
+      if constexpr (N == 0)
+        x = _mm512_shuffle_epi8(integers, bytes);
+      else
+        x = _mm512_mask_shuffle_epi8(x, 0x000f000f000f000full << (4 * N), integers, bytes);
+    }
+    /// Their sums: lanes 0 and 1 of every quad of the first row, 2 and 3 of the second.
+    TERSEKV_INLINE __m512i store(std::byte* to, int row) const {
+      const raw order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const raw rows = _mm512_permutexvar_epi32(order, x);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(rows));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + row), _mm512_extracti64x4_epi64(rows, 1));
+      return _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), x);
+    }
+  };
+  /// Of rows 0 and 1, and of rows 2 and 3: lane r of every quad of row r.
+  static TERSEKV_INLINE __m512i sums_of_two(__m512i a, __m512i b) {
+    const f32 x = _mm512_castsi512_ps(a), y = _mm512_castsi512_ps(b);
+    return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(x, y, 0x88)),
+                            _mm512_castps_si512(_mm512_shuffle_ps(x, y, 0xdd)));
   }
   static TERSEKV_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
