@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <tersekv/number.hpp>
@@ -102,6 +103,21 @@ TEST_CASE("rows convert like single numbers, whatever their length", "[core]") {
     }
     CHECK(halves[size].bits == 0x1234);
     CHECK(wide[size] == 9.0f);
+  }
+}
+
+TEST_CASE("a number that is not finite is found wherever it stands", "[core]") {
+  for (const int n : {0, 1, 15, 16, 17, 40}) {
+    std::vector<float> x(static_cast<std::size_t>(n) + 1, -std::numeric_limits<float>::max());
+    x.back() = std::numeric_limits<float>::infinity();  // no longer a part
+    REQUIRE(kv::all_finite(x.data(), n));
+    for (int i = 0; i < n; ++i)
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity()}) {
+        const float good = std::exchange(x[static_cast<std::size_t>(i)], bad);
+        REQUIRE(!kv::all_finite(x.data(), n));
+        x[static_cast<std::size_t>(i)] = good;
+      }
   }
 }
 

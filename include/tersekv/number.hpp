@@ -2,6 +2,7 @@
 // 16-bit numbers and the conversion of rows between them and float.
 // Conversions round to nearest even and saturate: a finite float never becomes an infinity.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -83,6 +84,20 @@ TERSEKV_HD inline float product(float a, float b) {
 #else
   return a * b;
 #endif
+}
+
+/// Whether none of n numbers is NaN or infinite: asked of their bits, whatever compilers may assume of floats.
+inline bool all_finite(const float* x, int n) {
+  constexpr int lanes = 16;  // enough for vectors of any width
+  std::int32_t largest[lanes] = {};
+  const auto take = [&](int lane, float number) {
+    largest[lane] = std::max(largest[lane], detail::bit_cast<std::int32_t>(number) & 0x7fffffff);
+  };
+  int i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int j = 0; j < lanes; ++j) take(j, x[i + j]);
+  for (; i < n; ++i) take(0, x[i]);
+  return *std::max_element(largest, largest + lanes) < 0x7f800000;
 }
 
 /// out[i] = in[i] for i < n, widened.

@@ -150,9 +150,7 @@ class basic_step {
     for (int t = 0; t < x.rows(); ++t)
       for (int h = 0; h < x.heads(); ++h) {
         x.load(t, h, row.data());
-        float sum = 0;  // a sum of products with zero is zero unless a factor is not finite
-        for (const float value : row) sum += value * 0.0f;
-        if (!(sum == 0.0f))
+        if (!all_finite(row.data(), x.dim()))
           throw value_error(std::string("tersekv::step::") + verb + ": " + what + " of layer " + std::to_string(layer) +
                             " has NaN or infinity in token " + std::to_string(t) + " of the step, head " +
                             std::to_string(h));

@@ -101,7 +101,7 @@ struct kernels_of final : kernels {
   void attend(int rows, const std::byte* query, int first, int last, kd::piece_source piece, const kd::sight* see,
               const kd::partial_state& state, const kd::weight_record& record) const override {
     with(rows, [&]<int R>(std::integral_constant<int, R>) {
-      kd::attend_pieces<R>(format, query, first, last, piece, see, state, record);
+      kd::attend_pieces<R>(format, query, first, last, last, piece, see, state, record);
     });
   }
   void finish(float* out) const override { values::finish(format.values, out, value_dim); }

@@ -55,7 +55,7 @@ void attend(int rows) {
       *to++ = {bytes, first, piece_rows, position.data() + first, nullptr, 0};
     }
   };
-  attend_pieces<group>(format, query, 0, rows / piece_rows, piece, see, state, {});
+  attend_pieces<group>(format, query, 0, rows / piece_rows, rows / piece_rows, piece, see, state, {});
   std::printf("%g\n", static_cast<double>(out[3] / sum[0]));
   std::free(bytes);
   std::free(query);

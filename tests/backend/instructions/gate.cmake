@@ -22,7 +22,7 @@ while(limits)
   count(${codec} 4096)
   set(some ${counted})
   count(${codec} 8192)
-  math(EXPR tenths "(${counted} - ${some}) * 10 / (4096 * 4)")
+  math(EXPR tenths "((${counted} - ${some}) * 10 + 2 * 4096) / (4 * 4096)")  # rounded
   math(EXPR whole "${tenths} / 10")
   math(EXPR rest "${tenths} % 10")
   message(NOTICE "${codec}: ${whole}.${rest} instructions per row and query head, at most ${limit}")

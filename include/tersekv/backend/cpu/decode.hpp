@@ -269,7 +269,7 @@ class decode_attention {
         const partial_state part = all.from(pass.first);
         if (i + 1 < w.items)
           attend_pieces<R>(
-              core_.format, w.query_of(pass), i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk),
+              core_.format, w.query_of(pass), i * w.chunk, std::min(w.pieces, (i + 1) * w.chunk), w.pieces,
               [&](int n, int count, row_piece* to) {
                 for (int k = 0; k < count; ++k) to[k] = packed_piece(w, head, n + k);
               },

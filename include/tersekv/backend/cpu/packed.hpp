@@ -191,8 +191,8 @@ template <class Powers, int R>
 TERSEKV_INLINE void soften_tile(const tile_scores<R>& scores, const row_piece* piece, int n, const sight* see,
                                 const sight& all, const partial_state& state) {
   float* s = scores.s;
-  for (int k = 0; k < n; ++k)
-    if (piece[k].bias)
+  if (piece->bias)  // then all of them have
+    for (int k = 0; k < n; ++k)
       for (int t = 0; t < piece[k].count; ++t)
         for (int r = 0; r < R; ++r) s[r * soft_rows + k * piece_rows + t] += piece[k].bias[t] * log2_e;
   if (sees_all(piece, n, all)) {
@@ -235,9 +235,9 @@ void rescale(const tile_scores<R>& t, int rows, const float* maximum) {
 }
 
 /// R query rows over pieces first .. last of packed pages. Page = page_format<...>; `query` was prepared by its
-/// key_kernel; see [R].
+/// key_kernel; see [R]. Pieces from last to before `end` are asked for, as whoever reads these goes on there.
 template <int R, class Page>
-void attend_pieces(const Page& page, const std::byte* query, int first, int last, piece_source name_pieces,
+void attend_pieces(const Page& page, const std::byte* query, int first, int last, int end, piece_source name_pieces,
                    const sight* see, const partial_state& state, const weight_record& record) {
   using keys = key_kernel<typename Page::key_format>;
   using values = value_kernel<typename Page::value_format>;
@@ -255,6 +255,7 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
   const sight all = common<R>(see);
   row_piece pieces[2][tile_pieces], *piece = pieces[0], *next = pieces[1];
   const auto count_from = [&](int i) { return std::clamp(last - i, 0, tile_pieces); };
+  const auto count_ahead = [&](int i) { return std::clamp(end - i, 0, tile_pieces); };
   name_pieces(first, count_from(first), piece);
   pages_ahead<Page, row_piece> ahead(page);
   ahead.ask_first(piece, count_from(first));
@@ -266,26 +267,26 @@ void attend_pieces(const Page& page, const std::byte* query, int first, int last
       tile& t = tiles[at];
       const weight_record to = record.from(number++);
       t.scores = {to, own[at]};
-      const int n = t.count = std::min(tile_pieces, last - i), later = count_from(i + tile_pieces);
+      const int n = t.count = std::min(tile_pieces, last - i), later = count_ahead(i + tile_pieces);
       name_pieces(i + tile_pieces, later, next);
-      ahead.name_keys(t.where, piece, n, next, last - i);
-      ahead.ask_addresses(name_pieces, i + 2 * tile_pieces, std::min(i + 2 * tile_pieces + n, last));
+      ahead.name_keys(t.where, piece, n, next, end - i);
+      ahead.ask_addresses(name_pieces, i + 2 * tile_pieces, std::min(i + 2 * tile_pieces + n, end));
       ahead.begin_keys(alone, n, next, later);
       keys::template score<R>(page.keys, {t.where, n, Page::rows, page.key_dim, ahead.lines()}, query, t.scores.s);
       ahead.finish_keys(alone);
       soften_tile<powers, R>(t.scores, piece, n, see, all, state);
       to.name_rows(piece, n);
-      ahead.name_values(t.where, piece, n, next, last - i);
+      ahead.name_values(t.where, piece, n, next, end - i);
       if (i == first) ahead.ask_first_values(piece, n);
       std::swap(piece, next);
       i += tile_pieces;
     } while (number < together && i < last);
-    for (tile *begin = tiles, *end = tiles + (together == 1 ? 1 : count), *t = begin; t < end; ++t) {
+    for (tile *begin = tiles, *past = tiles + (together == 1 ? 1 : count), *t = begin; t < past; ++t) {
       if constexpr (together > 1)
         if (count > 1 && !std::equal(state.maximum, state.maximum + R, t->scores.maximum))
           rescale(t->scores, t->count * piece_rows, state.maximum);
-      const bool mixed = t + 1 < end;
-      ahead.begin_values(alone, t->count, mixed ? t[1].where : nullptr, piece, mixed ? t[1].count : count_from(i));
+      const bool mixed = t + 1 < past;
+      ahead.begin_values(alone, t->count, mixed ? t[1].where : nullptr, piece, mixed ? t[1].count : count_ahead(i));
       values::template mix<R>(page.values, {t->where, t->count, Page::rows, page.value_dim, ahead.lines()}, t->scores.s,
                               state.sum, state.out, state.stride);
       ahead.finish_values();
