@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is varied, in one place: shapes, rows, threads, codecs. A codec that is added here appears in every table.
+// What is varied, in one place: shapes, rows, threads, codecs. A codec that is added here appears in the
+// tables of attend, append and trim; the others name few of them.
 #pragma once
 #include <span>
 #include <string_view>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random rows, and caches filled with them. One block of rows is appended again and again: what a kernel does does not
-// depend on the rows that came before.
+// Random rows, and caches filled with them. One block of rows is appended again and again: what a kernel does depends
+// on how rows are distributed, and that stays.
 #pragma once
 #include <algorithm>
 #include <random>

@@ -128,7 +128,7 @@ const std::vector<column>& columns() {
       {"vs reference", [](const record& r) { return printed("%.1fx", r.vs_reference); }},
       {"vs ggml", [](const record& r) { return printed("%.1fx", r.vs_ggml); }},
       {"vs the same without", also("vs_plain", "%.2fx")},
-      {"share of the signal", also("signal_share", "%.1f %%", 100)},
+      {"signal, of attention", also("signal_share", "%.1f %%", 100)},
       {"of the prompt's attention", also("of_prompt", "%.1f %%", 100)},
       {"GFLOP/s", also("gflops", "%.0f")},
   };
@@ -210,7 +210,7 @@ int run(const std::string& question, int argc, char** argv, const std::function<
   app.add_flag("--small-pages", wanted.small_pages, "memory of the allocator, not in pages of 2 MiB");
   app.add_option("--seconds", wanted.seconds, "per comparison");
   app.add_option("--only", wanted.only, "recipes whose name contains one of these, and dense f16");
-  app.add_option("--rows", wanted.rows, "row counts");
+  app.add_option("--rows", wanted.rows, "row counts; prompt: of those that snapkv scores; append has none");
   app.add_option("--threads", wanted.threads, "numbers of threads");
   try {
     app.parse(argc, argv);

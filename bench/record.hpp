@@ -64,7 +64,6 @@ class session {
   record timed(const std::string& recipe, const std::string& part, head_shape shape, int rows, int threads,
                const timing& time) const;
   void add(record r) { records_.push_back(std::move(r)); }
-  std::vector<record>& records() { return records_; }
   /// Prints, writes; the exit code.
   int finish();
 

@@ -20,12 +20,7 @@ namespace factors_test {
 
 constexpr int W = simd::lanes;
 
-struct random_numbers {
-  unsigned seed = test::fresh_seed();
-  std::mt19937 engine{seed};
-  float between(float low, float high) { return std::uniform_real_distribution<float>(low, high)(engine); }
-  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
-};
+using test::random_numbers;
 
 template <int Units, int R>
 void joins_lanes(random_numbers& random) {

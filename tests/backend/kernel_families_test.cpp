@@ -14,6 +14,9 @@ namespace kv = tersekv;
 TEST_CASE("a kernel over spans of rows errs by less than an eighth of the codec", "[backend]") {
   promises::keeps_all(test::briefly<kv::kivi<2>>("kivi<2>"));
 }
+TEST_CASE("a kernel over two bits, a step per row, errs by less than an eighth of the codec", "[backend]") {
+  promises::keeps_all(test::briefly<kv::affine<2, 0>>("affine<2>"));
+}
 TEST_CASE("a kernel over eight-bit codes errs by less than a thousandth", "[backend]") {
   promises::keeps_all(test::briefly<kv::int8<>>("int8"));
 }

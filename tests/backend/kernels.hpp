@@ -38,6 +38,19 @@ inline unsigned fresh_seed() {
   return std::random_device{}();
 }
 
+/// CAPTURE(random.seed) in every test that has one.
+struct random_numbers {
+  unsigned seed = fresh_seed();
+  std::mt19937 engine{seed};
+  float between(float low, float high) { return std::uniform_real_distribution<float>(low, high)(engine); }
+  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
+  std::vector<float> some(float low, float high, std::size_t n = at(kd::simd::lanes)) {
+    std::vector<float> out(n);
+    for (float& x : out) x = between(low, high);
+    return out;
+  }
+};
+
 inline std::size_t cells(int rows, int dim) { return at(rows) * at(dim); }
 
 // ---------------------------------------------------------------------------------------------------------- kernels
@@ -114,20 +127,36 @@ struct kernels_of final : kernels {
   }
 };
 
+/// Rows of whole groups, or of less than one where blocks have no size of their own.
+template <class Format>
+bool has_groups_for(int dim) {
+  if constexpr (requires(Format f) { f.inner; })
+    return has_groups_for<decltype(Format::inner)>(dim);
+  else if constexpr (requires { Format::grid::block; })
+    return dim % Format::grid::block == 0;
+  else if constexpr (requires { Format::group_size; })
+    return Format::group_size == 0 || dim < Format::group_size || dim % Format::group_size == 0;
+  else
+    return true;
+}
+
 /// A codec by name; make() gives null where the codec refuses the dimensions.
 struct candidate {
   std::string name;
   std::function<std::unique_ptr<kernels>(int key_dim, int value_dim)> make;
+  bool (*takes_keys_of)(int dim);
 };
 template <class Codec, int... Rows>
 candidate named_for(std::string name, std::integer_sequence<int, Rows...>) {
-  return {std::move(name), [](int dk, int dv) -> std::unique_ptr<kernels> {
+  return {std::move(name),
+          [](int dk, int dv) -> std::unique_ptr<kernels> {
             try {
               return std::make_unique<kernels_of<Codec, Rows...>>(Codec{}, dk, dv);
             } catch (const kv::shape_error&) {
               return nullptr;
             }
-          }};
+          },
+          &has_groups_for<typename kernels_of<Codec, Rows...>::page::key_format>};
 }
 template <class Codec>
 candidate named(std::string name) {
@@ -439,11 +468,16 @@ double mean_square(const std::vector<A>& a, const std::vector<B>& b) {
   return sum / static_cast<double>(std::max<std::size_t>(1, a.size()));
 }
 
-/// Mean squares, over all numbers of the outputs of one or more cases.
+/// Mean squares, over all numbers of the outputs of one or more cases. total: of the output against attention over the
+/// true rows.
 struct errors {
-  double kernel = 0, quantization = 0, output = 0;
-  void operator+=(const errors& e) { kernel += e.kernel, quantization += e.quantization, output += e.output; }
+  double kernel = 0, quantization = 0, output = 0, total = 0;
+  void operator+=(const errors& e) {
+    kernel += e.kernel, quantization += e.quantization, output += e.output, total += e.total;
+  }
   double ratio() const { return quantization > 0 ? std::sqrt(kernel / quantization) : 0; }
+  /// By how much the total error exceeds that of quantization alone, as a part of it.
+  double added() const { return quantization > 0 ? std::sqrt(total / quantization) - 1 : 0; }
   double relative() const { return output > 0 ? std::sqrt(kernel / output) : std::sqrt(kernel); }
   /// How much of the promise is used up: fine up to 1.
   double used(int bits) const {
@@ -455,7 +489,7 @@ struct errors {
 inline errors compare(const std::vector<float>& got, const std::vector<double>& decoded,
                       const std::vector<double>& true_rows) {
   return {mean_square(got, decoded), mean_square(decoded, true_rows),
-          mean_square(decoded, std::vector<double>(decoded.size(), 0.0))};
+          mean_square(decoded, std::vector<double>(decoded.size(), 0.0)), mean_square(got, true_rows)};
 }
 inline errors measure(const kernels& on, const inputs& x) {
   const packed_rows rows(on, x);

@@ -27,17 +27,7 @@ constexpr int W = simd::lanes;
 constexpr auto lanes = static_cast<std::size_t>(W);
 using floats = std::vector<float>;
 
-struct random_numbers {
-  unsigned seed = test::fresh_seed();
-  std::mt19937 engine{seed};
-  float between(float low, float high) { return std::uniform_real_distribution<float>(low, high)(engine); }
-  int below(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }
-  floats some(float low, float high, std::size_t n = lanes) {
-    floats out(n);
-    for (float& x : out) x = between(low, high);
-    return out;
-  }
-};
+using test::random_numbers;
 
 floats lanes_of(simd::f32 x) {
   floats out(lanes);

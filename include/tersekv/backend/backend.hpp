@@ -7,6 +7,8 @@
 //   attend(block, scratch, tiles) partial attention of a block of queries over the tiles that `tiles(visit)` yields;
 //                                 output, log-sum-exp, and, when asked for, the logits themselves
 //   column_mass(...)              attention received per row, from logits and log-sum-exp
+//   parallel                      empty where for_each uses one thread
+//   decode_scratch, page_choice   what packed attention and sparse reading keep from call to call (cpu/decode.hpp)
 //
 // Encoding and decoding belong to the codec's formats, selection to trim.hpp, folding to the merge policy.
 #pragma once
@@ -47,7 +49,10 @@ concept backend = requires(const P p) {
 }
 &&(device_backend<P> || requires(const P p, void (*work)(int)) {
   p.for_each(1, work);
+  static_cast<bool>(p.parallel);
   typename P::scratch;
+  typename P::decode_scratch;
+  typename P::page_choice;
 });
 
 }  // namespace tersekv

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// tersekv::cpu: portable C++ with Eigen for the products. No hidden threads: work is spread by the caller's for-each.
+// tersekv::cpu: attention on the host. No hidden threads: work is spread by the caller's for-each.
 //
-// Attention is computed tile by tile with a running maximum and sum, so that no decoded cache and no attention matrix
-// exists; every block of queries is worked on by one call in a fixed order, so results do not depend on the number of
-// threads.
+// Steps of few tokens are attended by cpu/decode.hpp, on packed rows. Here are prompts: tile by tile of decoded rows
+// with a running maximum and sum, products by Eigen, so that no decoded cache and no attention matrix exists; every
+// block of queries is worked on by one call in a fixed order, so results do not depend on the number of threads.
 #pragma once
 #include <cmath>
 #include <functional>

@@ -28,8 +28,8 @@ int main() {
       }
       const double relative = std::sqrt(difference / norm);
       std::printf("%s and %s differ by %.1e\n", a.instructions.c_str(), b.instructions.c_str(), relative);
-      // The same codes and the same rounded factors: float rounding is what differs.
-      fine = fine && norm > 0 && relative < 1e-2;  // portable code rounds queries to 16 bits, the others to 8
+      // The same codes; portable code rounds queries to 16 bits, the others to 8.
+      fine = fine && norm > 0 && relative < 1e-2;
       fine = fine && a.instructions != b.instructions && a.cache != b.cache && a.kernel != b.kernel;
     }
   return fine ? 0 : 1;

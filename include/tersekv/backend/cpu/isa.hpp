@@ -23,7 +23,8 @@
 #define TERSEKV_ISA_PORTABLE 1
 #endif
 
-#if defined(__GNUC__)
+// Code that is not optimised is not inlined either: g++ would need minutes and gigabytes for one cache.
+#if defined(__OPTIMIZE__)
 #define TERSEKV_INLINE inline __attribute__((always_inline))
 #define TERSEKV_INLINED __attribute__((always_inline))  // behind the parameters of a lambda
 #define TERSEKV_APART __attribute__((noinline))         // rare: takes no registers from what is not
