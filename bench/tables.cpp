@@ -9,6 +9,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "goals.hpp"
 #include "record.hpp"
 #include "roofline.hpp"
 
@@ -75,6 +76,7 @@ void write_tables(const std::filesystem::path& folder, const std::filesystem::pa
       runs.push_back(read_run(file));
   if (runs.empty()) throw std::runtime_error("no results in " + folder.string());
   put(page, "machine", about(runs));
+  put(page, "goals", goals(runs));
   for (const run_of_question& r : runs) {
     put(page, r.question, summary(r.records) + tables(r));
     if (r.question == "attend") write_roofline(svg, r);

@@ -49,6 +49,7 @@ TEST_CASE("the last append before commit counts", "[step]") {
     test::run(cache, step, s, 0, 40);
     CHECK(step.change(0) == 0.0f);
     step.commit();
+    CHECK_THROWS_AS(step.change(0), kv::usage_error);
   }
   CHECK(chat.rows(1, 1) == 40);
 }

@@ -36,7 +36,6 @@ struct page_format {
   /// Bytes of a page as the pool allocates it.
   std::size_t bytes() const { return bytes_; }
 
-  std::size_t summary_bytes() const { return read.bytes(key_dim); }
   TERSEKV_HD std::byte* summary(std::byte* page) const { return page + summary_offset_; }
   TERSEKV_HD const std::byte* summary(const std::byte* page) const { return page + summary_offset_; }
 

@@ -70,7 +70,9 @@ class basic_step {
   }
 
   /// How much the rows of an owning layer changed between its last two appends: max |new - old| / max |new|.
+  /// Errors  usage_error: the step has ended
   float change(int layer) const {
+    detail::require_open(work_ != nullptr, "change");
     check_.change(layer);
     return work_->change[static_cast<std::size_t>(core_.plan.written_slot(layer))];
   }
@@ -180,8 +182,6 @@ class basic_step {
   /// Few queries: straight from packed pages.
   void attend_packed(int layer, int slot, const view& q, const view& out, std::span<float> log_sum_exp) {
     if constexpr (!Core::renumbers) {
-      const model_shape& shape = core_.shape;
-      const int group = shape.group();
       const auto s = static_cast<std::size_t>(slot);
       detail::decode_attention<Core> attention(
           core_, work_->decode,
@@ -189,14 +189,9 @@ class basic_step {
            work_->values[s].data()});
       const auto head = [&](int h) -> const auto& { return std::as_const(sequence_).at(slot, h); };
       attention.run(q, head, [&](int h) {
-        for (int i = 0; i < n_; ++i)
-          for (int g = 0; g < group; ++g) {
-            const int r = i * group + g;
-            out.store(i, h * group + g, attention.output(h, r));
-            if (!log_sum_exp.empty())
-              log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
-                  attention.log2_sum(h, r) * detail::ln_2;
-          }
+        store(
+            h, 0, n_, out, log_sum_exp, [&](int r) { return attention.output(h, r); },
+            [&](int r) { return attention.log2_sum(h, r) * detail::ln_2; });
         if constexpr (Core::needs_logits) detail::record_packed_mass(core_, *work_, attention, layer, h, observed(n_));
       });
     }
@@ -258,15 +253,24 @@ class basic_step {
         w.query_position[static_cast<std::size_t>(r)] = sequence_.length_ + i;
       }
     source.attend(block, last, Core::needs_logits ? 0 : (wanted - first) * group, true);
+    store(
+        h, first, last, out, log_sum_exp, [&](int r) { return w.out.data() + r * shape.value_dim; },
+        [&](int r) { return w.log_sum_exp[static_cast<std::size_t>(r)]; });
+    return block;
+  }
+
+  /// What tokens first .. last of head h gave: row_of(r) [value_dim] and log_of(r) of query row r, counted from
+  /// `first`.
+  template <class Row, class Log>
+  void store(int h, int first, int last, const view& out, std::span<float> log_sum_exp, Row&& row_of,
+             Log&& log_of) const {
+    const int group = core_.shape.group();
     for (int i = first; i < last; ++i)
       for (int g = 0; g < group; ++g) {
-        const int r = (i - first) * group + g;
-        out.store(i, h * group + g, w.out.data() + r * shape.value_dim);
-        if (!log_sum_exp.empty())
-          log_sum_exp[static_cast<std::size_t>(i * shape.query_heads + h * group + g)] =
-              w.log_sum_exp[static_cast<std::size_t>(r)];
+        const int r = (i - first) * group + g, head = h * group + g;
+        out.store(i, head, row_of(r));
+        if (!log_sum_exp.empty()) log_sum_exp[static_cast<std::size_t>(i * core_.shape.query_heads + head)] = log_of(r);
       }
-    return block;
   }
 
   basic_sequence<Core>& sequence_;

@@ -114,6 +114,21 @@ TEST_CASE("bounds lie in the ranges that extremes in 8 bits give", "[backend]") 
     }
 }
 
+TEST_CASE("a query whose bound is not a number hides no other query's", "[backend]") {
+  constexpr int dim = 16;
+  std::vector<float> keys(2 * dim), q(2 * dim, 0.0f);
+  for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = i % 2 == 0 ? -6e4f : 6e4f;
+  std::fill_n(q.begin(), dim, 1e36f);  // infinite in both directions
+  q[dim + 1] = 1;
+  head_of_pages head(1, dim);
+  head.add(keys);
+  page_choice choice;
+  choice.bounds.resize(1);
+  find_bounds(
+      kv::quest{}, {q.data(), 2, dim, dim}, [&](int p) { return head.summary({}, p); }, choice);
+  CHECK(choice.bounds[0] == Approx(6e4f));
+}
+
 TEST_CASE("ranges leave few pages to look at", "[backend]") {
   constexpr int dim = 128, pages = 1000, want = 60;
   for (const int kind : {0, 1, 2}) {

@@ -23,7 +23,7 @@ write_record(appended append "int4<>" 5.5 "")
 write_question(attend "${dense}, ${packed}")
 write_question(append "${appended}")
 set(page "before\n")
-foreach(name machine attend append trim)
+foreach(name machine goals attend append trim)
   string(APPEND page "<!-- ${name}:begin -->\nold ${name}\n<!-- ${name}:end -->\nbehind ${name}\n")
 endforeach()
 file(WRITE ${FOLDER}/page.md "${page}")
@@ -32,6 +32,7 @@ execute_process(COMMAND ${PROGRAM} ${FOLDER} ${FOLDER}/page.md ${FOLDER}/rooflin
 file(READ ${FOLDER}/page.md page)
 foreach(text "^before\n" "a processor" "`int4<>` [|] 400.0 us" " 3.00x [|] 7.5x [|] 31.5x [|]" "1.2e-01" " 60 % "
         "32 query heads, 8 KV heads of 128, 4096 rows, 1 thread" "dense f16: [*][*]3.00x" "- a note of append"
+        "4 bits against dense f16, 8 KV heads [|] 2.50x [|] 1 [|] 1 [|] 3.00x [|] 3.00x [|]"
         "`int4<>` [|] 5.50 us" "behind append\n" "old trim\n")  # of a question that did not run
   if(NOT page MATCHES "${text}")
     message(SEND_ERROR "The page has no \"${text}\":\n${page}")

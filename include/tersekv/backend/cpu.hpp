@@ -7,7 +7,6 @@
 #pragma once
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <memory_resource>
 #include <string_view>
 #include <vector>
@@ -53,7 +52,7 @@ struct cpu {
   static void attend(const attend_block& block, scratch& s, tile_source tiles) {
     using detail::const_matrix_map;
     using detail::matrix_map;
-    constexpr float hidden = -std::numeric_limits<float>::infinity();
+    constexpr float hidden = detail::minus_infinity;
     const auto count = static_cast<std::size_t>(block.count);
     s.logits.resize(count * tile_rows);
     s.maximum.assign(count, hidden);
@@ -67,9 +66,7 @@ struct cpu {
       p.noalias() = q * k.transpose();
       for (int i = 0; i < block.count; ++i) {
         float* row = p.data() + static_cast<std::ptrdiff_t>(i) * tile.rows;
-        const int own = block.position[i];
-        const int newest = block.sees_self ? own : own - 1;
-        const int oldest = block.window > 0 ? std::max(0, own - block.window + 1) : 0;
+        const auto [oldest, newest] = detail::sight_from(block.position[i], block.window, block.sees_self);
         for (int r = 0; r < tile.rows; ++r) {
           const float x = tile.bias ? row[r] + tile.bias[r] : row[r];
           const bool visible = tile.position[r] >= oldest && tile.position[r] <= newest;
@@ -110,7 +107,7 @@ struct cpu {
   static void column_mass(const attend_block& block, int first, int last, float weight, float* mass) {
     for (int i = first; i < last; ++i) {
       const float shift = block.log_sum_exp[i];
-      if (shift == -std::numeric_limits<float>::infinity()) continue;
+      if (shift == detail::minus_infinity) continue;
       const float* logits = block.logits + static_cast<std::ptrdiff_t>(i - block.first_logits) * block.rows;
       detail::add_exp(logits, block.rows, shift, weight, mass);
     }

@@ -9,8 +9,8 @@
 //
 // Read before: packed.hpp, head_rows.hpp.
 #pragma once
-#include <array>
-#include <iterator>
+#include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -233,8 +233,7 @@ class decode_attention {
         float* row = w.queries.data() + static_cast<std::ptrdiff_t>(i * group + g) * stride;
         q.load(i, h * group + g, row);
         for (int c = 0; c < shape.head_dim; ++c) row[c] *= shape.scale * log2_e;
-        w.see[static_cast<std::size_t>(i * group + g)] = {step_.window > 0 ? std::max(0, own - step_.window + 1) : 0,
-                                                          step_.sees_self ? own : own - 1};
+        w.see[static_cast<std::size_t>(i * group + g)] = sight_from(own, step_.window, step_.sees_self);
       }
     }
     std::fill(w.see.begin() + rows_, w.see.end(), w.see[static_cast<std::size_t>(rows_ - 1)]);

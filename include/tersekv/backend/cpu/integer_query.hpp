@@ -24,8 +24,8 @@ TERSEKV_INLINE extent extent_of(const float* x, int n) {
   return {simd::largest(most), std::sqrt(simd::sum(squares))};
 }
 
-/// Likewise for sums of `Quads` quads of numbers of which only the extent is known: n of them add up to at most sqrt(n)
-/// times their length.
+/// As largest_for_sums of factors.hpp, for sums of `Quads` quads of numbers of which only the extent is known: n of
+/// them add up to at most sqrt(n) times their length.
 template <class P, int Places, int Quads>
 TERSEKV_INLINE float largest_for_sums(const extent& e, int code) {
   constexpr int n = 2 * Quads / Places, rounded_up = n / 2;

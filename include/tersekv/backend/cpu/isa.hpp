@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instructions the kernels are compiled for: TERSEKV_ISA, one of avx512, avx2, neon, portable.
 //
-// It follows the compiler's flags and names an inline namespace around everything that is compiled differently, so that
-// two units of one program, built with different flags, do not share code by name. TERSEKV_PORTABLE asks for plain C++.
+// It follows the compiler's flags and names an inline namespace around the kernels and all caches, so that two units of
+// one program, built with different flags, do not share these by name (docs/kernels.md: what they do share).
+// TERSEKV_PORTABLE asks for plain C++.
 #pragma once
 
 #if defined(TERSEKV_PORTABLE) || defined(__CUDACC__)

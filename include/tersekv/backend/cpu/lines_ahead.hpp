@@ -31,7 +31,7 @@ struct packed_pieces {
 /// docs/kernels.md
 class tile_ahead {
  public:
-  static constexpr int pieces = 4;
+  static constexpr int pieces = tile_pieces;
 
   /// The part that begins `from` bytes behind a page's tile and has `bytes`, of the pages of `count` pieces. Rows: of a
   /// page.
@@ -90,6 +90,7 @@ struct same_lines {
   template <int L, int Units, class Lane, class Unit>
   TERSEKV_INLINE void ask(Lane, Unit unit, const std::byte* at) const {
     // Two vectors of 8 lanes share a line: of two lines the first vector asks for the first, the second for the other.
+    // Vectors of 4 ask for none.
     if constexpr (simd::lanes == block_lanes)
       simd::prefetch(at + ahead);
     else if constexpr (simd::lanes == 8 && unit % 2 == 0)

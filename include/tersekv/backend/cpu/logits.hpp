@@ -3,8 +3,6 @@
 // are: g++ keeps the order of sums, and does not compute both sides of a condition on floats unless told that they
 // cannot trap.
 #pragma once
-#include <limits>
-
 #include <tersekv/backend/cpu/packed.hpp>
 #include <tersekv/backend/cpu/simd.hpp>
 #include <tersekv/detail/exp.hpp>
@@ -13,7 +11,7 @@ namespace tersekv::detail {
 inline namespace TERSEKV_ISA {
 
 inline float largest_of(const float* x, int n) {
-  simd::f32 most = simd::set(-std::numeric_limits<float>::infinity());
+  simd::f32 most = simd::set(minus_infinity);
   int i = 0;
   for (; i + simd::lanes <= n; i += simd::lanes) most = simd::max(most, simd::load(x + i));
   float largest = simd::largest(most);

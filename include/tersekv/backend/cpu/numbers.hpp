@@ -26,7 +26,7 @@ struct plain_query {
   }
 };
 
-/// Asks for all lines. The first tile's, which no tile before it asks for.
+/// Asks for all lines.
 TERSEKV_INLINE void prefetch_all(const std::byte* p, std::size_t bytes) {
   for (std::size_t b = 0; b < bytes; b += 64) simd::prefetch(p + b);
 }

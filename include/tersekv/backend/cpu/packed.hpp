@@ -33,6 +33,10 @@ struct sight {
   int oldest = 0, newest = 0;
   friend bool operator==(const sight&, const sight&) = default;
 };
+/// From position `own`; window: 0 = all that is older.
+inline sight sight_from(int own, int window, bool sees_self) {
+  return {window > 0 ? std::max(0, own - window + 1) : 0, sees_self ? own : own - 1};
+}
 
 /// Partial attention of R query rows; out is [R, stride].
 struct partial_state {

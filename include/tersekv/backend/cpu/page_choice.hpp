@@ -86,7 +86,7 @@ void raise_bounds(const page_choice& choice, int dim, Summary&& summary, float* 
       add(simd::load_part(low + whole, left), simd::load_part(low + dim + whole, left), whole);
     float total[R];
     simd::sums(sum, total);
-    bounds[p] = std::max(bounds[p], *std::max_element(total, total + R));
+    for (const float bound : total) bounds[p] = std::max(bounds[p], bound);  // what is not a number counts for nothing
   }
 }
 

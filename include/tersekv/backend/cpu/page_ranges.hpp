@@ -19,13 +19,13 @@ struct alignas(64) line_of_floats {
   float of[16];
 };
 
-/// Of every page, and up to three tiles of pages more.
+/// Of every page, and of what fills the last tile.
 struct bound_ranges {
   std::vector<float> lowest, highest;
   std::vector<line_of_floats> prepared;  // queries
 
   void clear(int pages) {
-    const auto n = static_cast<std::size_t>(round_up_to(pages, soft_rows));
+    const auto n = static_cast<std::size_t>(round_up_to(pages, piece_rows));
     lowest.assign(n, -std::numeric_limits<float>::infinity());
     highest.assign(n, -std::numeric_limits<float>::infinity());
   }
@@ -103,7 +103,7 @@ void raise_ranges(const page_extremes& of, int pages, int key_dim, const float* 
           const int i = r * soft_rows + k * piece_rows + c;
           const simd::f32 sum = simd::add(simd::add(simd::load(upper + i), simd::load(lower + i)), base[r]);
           const simd::f32 margin = simd::mul(length[r], off);
-          low = simd::max(simd::sub(sum, margin), low);  // what is not a number leaves them as they are
+          low = simd::max(simd::sub(sum, margin), low);  // of what is not a number nothing is known: in or open
           high = simd::max(simd::add(sum, margin), high);
         });
         simd::store(lowest, low);

@@ -3,8 +3,8 @@
 // channels) and for outputs (lanes are channels, quads run over rows) alike. A code is unpacked once for all R rows of
 // factors.
 #pragma once
+#include <algorithm>
 #include <type_traits>
-#include <utility>
 
 #include <tersekv/backend/cpu/factors.hpp>
 #include <tersekv/backend/cpu/lines_ahead.hpp>

@@ -126,7 +126,7 @@ struct simd {
     return _mm256_testz_si256(out, out) != 0;
   }
   /// 2^x for x <= 0; 2^-125 for everything below.
-  template <class Powers = exp2_precise>
+  template <class Powers>
   static TERSEKV_INLINE f32 exp2(f32 x) {
     x = max(x, set(-125.0f));
     const __m256i k = _mm256_cvtps_epi32(x);
@@ -233,7 +233,6 @@ struct simd {
     }
     static TERSEKV_INLINE acc plus(acc a, acc b) { return add16(a, b); }
     static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
-    static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
     static TERSEKV_INLINE acc start(const begin_words& s) { return s.all(); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -272,7 +271,6 @@ struct simd {
   /// vector.
   struct wide {
     static constexpr int largest_factor = 32512;
-    static constexpr bool full_range = true;
     static constexpr int quads(int) { return 64; }
     static constexpr int row_bytes(int) { return 64; }
     static constexpr int quad_bytes(int rows) { return 64 * rows; }
@@ -311,7 +309,6 @@ struct simd {
     }
     static TERSEKV_INLINE acc plus(acc a, acc b) { return add32(a, b); }
     static TERSEKV_INLINE acc none() { return _mm256_setzero_si256(); }
-    static TERSEKV_INLINE acc start(const start_words& s) { return _mm256_set1_epi32(s.word[0]); }
     static TERSEKV_INLINE acc start(const begin_words& s) { return s.all(); }
     static TERSEKV_INLINE factor load(const std::byte* p, int) {
       const auto* v = reinterpret_cast<const __m256i*>(p);

@@ -114,7 +114,7 @@ struct simd {
     return _mm512_mask_cmp_epi32_mask(in, most, _mm512_set1_epi32(high), _MM_CMPINT_LE) == 0xffff;
   }
   /// 2^x for x <= 0; exactly 0 for -inf.
-  template <class Powers = exp2_precise>
+  template <class Powers>
   static TERSEKV_INLINE f32 exp2(f32 x) {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     const f32 p = sum_of_powers<Powers, simd>(_mm512_reduce_ps(x, nearest));  // of x less an integer; of -inf 0
@@ -208,7 +208,6 @@ struct simd {
   /// Factors of 15 bits and a sign, as two parts of 8 bits. A row of factors: all high parts, then all low ones.
   struct wide {
     static constexpr int largest_factor = 32512;
-    static constexpr bool full_range = true;
     static constexpr int quads(int) { return 64; }
     static constexpr int row_bytes(int quads) { return 8 * quads; }
     static constexpr int quad_bytes(int) { return 4; }

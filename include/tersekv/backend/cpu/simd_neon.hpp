@@ -100,7 +100,7 @@ struct simd {
     return vminvq_s32(least) >= low && vmaxvq_s32(most) <= high;
   }
   /// 2^x for x <= 0; 2^-125 for everything below.
-  template <class Powers = exp2_precise>
+  template <class Powers>
   static TERSEKV_INLINE f32 exp2(f32 x) {
     x = max(x, set(-125.0f));
     const int32x4_t k = vcvtnq_s32_f32(x);
@@ -181,7 +181,6 @@ struct simd {
   /// Two parts of 8 bits. A row of factors: all high parts, then all low ones.
   struct wide {
     static constexpr int largest_factor = 32512;
-    static constexpr bool full_range = true;
     static constexpr int quads(int) { return 64; }
     static constexpr int row_bytes(int quads) { return 8 * quads; }
     static constexpr int quad_bytes(int) { return 4; }

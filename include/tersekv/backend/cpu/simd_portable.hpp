@@ -131,7 +131,7 @@ struct simd {
     return all;
   }
   /// 2^x for x <= 0; 2^-125 for everything below.
-  template <class Powers = exp2_precise>
+  template <class Powers>
   static TERSEKV_INLINE f32 exp2(f32 v) {
     return each([&](int i) {
       const float x = v.x[i] > -125.0f ? v.x[i] : -125.0f;

@@ -59,6 +59,7 @@ class device_step {
 
   /// As basic_step::change; waits for the device.
   float change(int layer) const {
+    detail::require_open(work_ != nullptr, "change");
     check_.change(layer);
     const auto slot = static_cast<std::size_t>(core_.plan.written_slot(layer));
     if (staged_[slot] < 2) return 1.0f;
