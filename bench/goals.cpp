@@ -29,7 +29,7 @@ std::function<std::optional<double>(const record&)> also(const char* question, c
   };
 }
 
-std::vector<goal> attention(int kv_heads, bool vnni) {
+std::vector<goal> goals_of_attention(int kv_heads, bool vnni) {
   const auto ratio = [=](std::optional<double> record::*which, const names& recipes) {
     return [=](const record& r) {
       const bool named = std::find(recipes.begin(), recipes.end(), r.recipe) != recipes.end();
@@ -61,7 +61,7 @@ std::vector<goal> attention(int kv_heads, bool vnni) {
   };
 }
 
-std::vector<goal> others() {
+std::vector<goal> other_goals() {
   const auto ragged = also("recipes", "vs_plain"), written = also("append", "ns_per_value");
   return {
       {"attention mass (h2o), of attention", "%.1f %%", 100, true, 0.1, also("recipes", "signal_share")},
@@ -89,8 +89,8 @@ std::string printed(const goal& g, double x) {
 std::string goals(const std::vector<run_of_question>& runs) {
   std::vector<goal> all;
   for (const int kv_heads : {8, 32})
-    for (goal& g : attention(kv_heads, runs.front().on.isa == "avx512")) all.push_back(std::move(g));
-  for (goal& g : others()) all.push_back(std::move(g));
+    for (goal& g : goals_of_attention(kv_heads, runs.front().on.isa == "avx512")) all.push_back(std::move(g));
+  for (goal& g : other_goals()) all.push_back(std::move(g));
   std::string out = "| goal | wanted | lines | reached in | worst | best |\n|---|---:|---:|---:|---:|---:|\n";
   for (const goal& g : all) {
     std::vector<double> values;
